@@ -1,0 +1,47 @@
+"""The errors that a user can mend.  Commands catch these alone: one line on stderr, exit status 2.
+
+    CxrError
+    |-- ConfigError        an option: unknown, mistyped, out of range, or at odds with another
+    |-- DataError          the images: missing, unreadable, wrongly laid out
+    |   |-- BadImageError    one file that cannot be decoded
+    |   `-- LeakageError     a patient or a duplicate stands on both sides of a split
+    |-- RunError           a run: not found, being trained elsewhere, not finished, not readable
+    |-- TrainingError      training itself broke: a non-finite loss
+    `-- TrackingError      MLflow's store could not be reached or written
+
+Anything else that reaches the top is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class CxrError(Exception):
+    """A problem the user can mend; its text says what happened, what was expected and what to do."""
+
+
+class ConfigError(CxrError):
+    """An option is unknown, mistyped, out of range, or at odds with another."""
+
+
+class DataError(CxrError):
+    """The images are missing, unreadable or wrongly laid out."""
+
+
+class BadImageError(DataError):
+    """One file cannot be decoded; the text is the reason without the path."""
+
+
+class LeakageError(DataError):
+    """A patient or an exact duplicate stands on both sides of a split."""
+
+
+class RunError(CxrError):
+    """A run cannot be found, read, or is being trained by another process."""
+
+
+class TrainingError(CxrError):
+    """Training broke; the text names epoch and step."""
+
+
+class TrackingError(CxrError):
+    """MLflow's store could not be reached or written."""

@@ -1,0 +1,1 @@
+"""From files to arrays: phantom, decode, prepare, manifest, duplicates, splits, store.  No TensorFlow."""

@@ -1,0 +1,1 @@
+"""What is kept and shown: provenance, run_folder, tracking, figures."""
