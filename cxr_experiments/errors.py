@@ -45,3 +45,7 @@ class TrainingError(CxrError):
 
 class TrackingError(CxrError):
     """MLflow's store could not be reached or written."""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; like KeyboardInterrupt it passes through `except Exception`, and is nobody's mistake."""

@@ -177,3 +177,38 @@ class ExperimentConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     rerun: bool = free(False, "train a new replicate although a finished run with this identity exists")
     choices: dict[str, str] = field(default_factory=dict)  # group -> option chosen, filled by compose; never typed
+
+
+@dataclass(frozen=True)
+class RootConfig:
+    """Where the images lie now, when they have moved since training."""
+
+    root: str | None = free(None, "folder of the images; null is where they were at training")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Score finished runs on the test split."""
+
+    run: str | None = free(None, "run id (or its first 6 digits or more), or MLflow's run id")
+    experiment_name: str | None = free(None, "every finished run of this experiment")
+    threshold: ThresholdConfig | None = None  # null: as validation froze it at training
+    data: RootConfig = field(default_factory=RootConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Ask a finished run about image files."""
+
+    run: str | None = free(None, "run id, or best: the lowest validation log loss of experiment_name")
+    experiment_name: str | None = free(None, "for run=best")
+    images: tuple[str, ...] = free((), "image files; words without = are images too")
+    json: bool = free(False, "one JSON line per image instead of a table")
+
+
+@dataclass(frozen=True)
+class PreviewConfig(ExperimentConfig):
+    """Draw what an augmentation does, without training."""
+
+    output: str | None = free(None, "PNG file; null is runs/previews/<data>-<augmentation>.png")

@@ -1,0 +1,190 @@
+"""The rim of every command: a mistake becomes one line on stderr and exit status 2; a bug keeps its traceback.
+
+Hydra's and OmegaConf's errors are translated here and nowhere else; a sweep's jobs are all composed and range-checked
+before the first one starts.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from cxr_experiments.config.compose import CONF_DIR, leaf_keys, nearest, read_config
+from cxr_experiments.errors import ConfigError, CxrError, Terminated
+
+Config = TypeVar("Config")
+EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
+
+
+class Mistake(BaseException):
+    """A CxrError on its way out of a single job, past Hydra's `except Exception`."""
+
+
+def run_command(main: Callable[[], Any], config_name: str, schema: type[Any]) -> None:
+    """Run a command's Hydra `main` and exit: 0, 2 for a mistake of the user's, 130 for Ctrl-C, 143 for SIGTERM.
+
+    Args:
+        main: the function under `@hydra.main`.
+        config_name: its primary config in conf/.
+        schema: the dataclass behind that config, for the nearest match.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        with _full_errors():
+            _check_sweep(config_name, schema)
+            main()
+    except (HydraException, OmegaConfBaseException) as error:
+        _fail(translate(error, schema), EXIT_MISTAKE)
+    except ValueError as error:
+        if "Config group override must be" not in str(error):  # Hydra's answer to group=null is a bare ValueError
+            raise
+        _fail("a group was given null: expected one of its options (see --help)", EXIT_MISTAKE)
+    except (CxrError, Mistake) as error:
+        _fail(str(error), EXIT_MISTAKE)
+    except KeyboardInterrupt:
+        _fail("interrupted", EXIT_INTERRUPTED)
+    except Terminated:
+        _fail("terminated", EXIT_TERMINATED)
+
+
+def run_job(composed: DictConfig, schema: type[Config], job: Callable[[Config], Any]) -> None:
+    """One job of a command: check its config, run it, and say at once when it fails.
+
+    Alone, a mistake leaves past Hydra, which would print a second line.  In a sweep it is raised inside Hydra, so that the
+    other jobs go on, and told when it happens.
+    """
+    if HydraConfig.get().mode is not RunMode.MULTIRUN:
+        try:
+            job(read_config(composed, schema))
+        except CxrError as error:
+            raise Mistake(str(error)) from error
+        return
+    overrides = " ".join(HydraConfig.get().overrides.task)
+    try:
+        job(read_config(composed, schema))
+    except Exception as error:
+        print(f"FAILED {overrides}: {error}", file=sys.stderr, flush=True)
+        raise
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"{os.path.basename(sys.argv[0]).removesuffix('.py')}: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+@contextmanager
+def _full_errors() -> Iterator[None]:
+    """Hydra raises instead of printing and exiting; children get the environment as it was."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _check_sweep(config_name: str, schema: type[Any]) -> None:
+    """Compose and range-check every job of a sweep, so that the last one's typing error is told before the first runs."""
+    args = get_args_parser().parse_args()
+    if not args.multirun or args.help or args.cfg or args.info:
+        return
+    overrides = OverridesParser.create().parse_overrides(args.overrides)
+    jobs = BasicSweeper.split_arguments([o for o in overrides if not o.key_or_group.startswith("hydra")], None)[0]
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        for job in jobs:
+            read_config(compose(args.config_name or config_name, list(job), return_hydra_config=True), schema)
+    GlobalHydra.instance().clear()
+
+
+def translate(error: Exception, schema: type[Any]) -> str:
+    """Hydra's five to eleven lines as one: what was typed, what is allowed, the nearest match."""
+    causes = list(_chain(error))
+    text = "\n".join(str(cause) for cause in causes)
+    for cause in causes:
+        if isinstance(cause, MissingConfigException) and cause.options:
+            group, _, option = (cause.missing_cfg_file or "").rpartition("/")
+            options = sorted(name for name in cause.options if "/" not in name)
+            return f"{group}={option}: no such option{nearest(option, options)}"
+        if isinstance(cause, OverrideParseException):
+            reason = "expected key=value" if "missing EQUAL" in text else " ".join(str(cause).split())
+            return f"cannot read the override {cause.override!r}: {reason}"
+        if isinstance(cause, MissingMandatoryValue):
+            key = _found(r"full_key: (\S+)", text) or _found(r"Missing mandatory value: (\S+)", text)
+            return f"{key} has no value: give {key}=VALUE on the command line"
+    if "Ambiguous value for argument" in text:
+        return f"{_found('argument .(.+).$', text.splitlines()[0])}: one run takes one value; -m makes a run of each"
+    unknown = _found(r"Could not override '([^']+)'", text) or _found(r"Key '([^']+)' not in", text)
+    if unknown:
+        groups = sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "hydra")
+        return f"{unknown}: no such key{nearest(unknown, sorted({*leaf_keys(schema), *groups}))}"
+    if "is not Optional" in text:
+        return f"{_found(r'full_key: (.+)', text)}: needs a value, got null"
+    wrong = _found(r"Error merging override (\S+)", text) or _found(r"full_key: (\S+)", text)
+    reason = _found(r"(Value .* could not be converted to \w+)", text) or " ".join(str(causes[-1]).split())
+    return f"{wrong}: {reason}" if wrong else reason
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _found(pattern: str, text: str) -> str | None:
+    match = re.search(pattern, text)
+    return match.group(1) if match else None
+
+
+def as_text(arguments: list[str], keys: tuple[str, ...]) -> list[str]:
+    """Quote the values of `keys`, so that Hydra does not read the run id `12e345678901` as a number.
+
+    Example:
+        >>> as_text(["run=12e345678901", "seed=1"], ("run",))
+        ["run='12e345678901'", 'seed=1']
+    """
+    return [_quoted(word) if word.partition("=")[0] in keys and "'" not in word else word for word in arguments]
+
+
+def _quoted(word: str) -> str:
+    key, _, value = word.partition("=")
+    return word if value.startswith(("[", '"')) or not value else f"{key}='{value}'"
+
+
+def words_as_images(arguments: list[str]) -> list[str]:
+    """Words without `=` (and not flags) become one `images=[...]` override, whatever characters the paths hold.
+
+    Raises:
+        ConfigError: both words and `images=` are given.
+    """
+    words = [word for word in arguments if "=" not in word and not word.startswith("-")]
+    rest = [word for word in arguments if word not in words]
+    if not words:
+        return rest
+    if any(word.startswith("images=") for word in rest):
+        raise ConfigError("images are given both as words and as images=[...]: use one of the two")
+    escaped = ",".join("'" + word.replace("\\", "\\\\").replace("'", "\\'") + "'" for word in words)
+    return [*rest, f"images=[{escaped}]"]

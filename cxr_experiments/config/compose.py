@@ -1,0 +1,237 @@
+"""Hydra in, frozen values out: where conf/ and the project's home lie, composition, range checks, and one line per mistake.
+
+`run_command` wraps a command's `main`: Hydra's and OmegaConf's errors become one line that names the nearest match, exit
+status 2, before TensorFlow is imported; a sweep's jobs are all composed and checked before the first one starts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from cxr_experiments.config.schema import ExperimentConfig
+from cxr_experiments.errors import ConfigError
+
+PACKAGE_DIR = Path(__file__).resolve().parents[1]
+CONF_DIR = PACKAGE_DIR / "conf" if (PACKAGE_DIR / "conf").is_dir() else PACKAGE_DIR.parent / "conf"
+Config = TypeVar("Config")
+
+
+def home() -> Path:
+    """Where runs/ and mlruns/ lie: CXR_HOME, else the checkout that the current directory is in, else that directory."""
+    named = os.environ.get("CXR_HOME")
+    if named:
+        return Path(named).expanduser().resolve()
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "conf" / "config.yaml").is_file() and (folder / "cxr_experiments" / "__init__.py").is_file():
+            return folder
+    return here
+
+
+def register(name: str, schema: type[Any]) -> None:
+    """Make a dataclass known to Hydra as the config `name`; the frozen flag is lifted while overrides are merged."""
+    OmegaConf.register_new_resolver("cxr_home", lambda: str(home()), replace=True)
+    ConfigStore.instance().store(name=name, node=_thawed(OmegaConf.structured(schema)))
+
+
+def _thawed(node: DictConfig) -> DictConfig:
+    OmegaConf.set_readonly(node, None)
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig):
+            _thawed(child)
+    return node
+
+
+def read_config(composed: DictConfig, schema: type[Config]) -> Config:
+    """The composed config as a frozen, range-checked `schema`, with the group choices beside it.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type or out of range, or a builder comes from a file.
+    """
+    own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    hydra = composed.get("hydra") or (HydraConfig.get() if HydraConfig.initialized() else None)
+    if hydra is not None and isinstance(values, dict) and "choices" in values:
+        values["choices"] = _choices(hydra)
+    config = from_mapping(values, schema)
+    if isinstance(config, ExperimentConfig):
+        if hydra is not None:
+            _refuse_stored_builder(config, hydra)
+        check_together(config)
+    return config
+
+
+def from_mapping(values: Any, schema: type[Config], where: str = "") -> Config:
+    """Build a frozen dataclass from nested plain values, as Hydra or a stored config.yaml gives them.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, a value out of range.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where or 'the config'} is {type(values).__name__}, expected keys with values")
+    known = {field.name: field for field in fields(schema)}  # type: ignore[arg-type]
+    hints = get_type_hints(schema)
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"{where}{key}: no such key{nearest(str(key), list(known))}")
+    filled: dict[str, Any] = {}
+    for name, value in values.items():
+        section = _section(hints[name])
+        if section is not None and (value is not None or hints[name] is section):
+            filled[name] = from_mapping(value, section, f"{where}{name}.")
+        else:
+            filled[name] = _checked(f"{where}{name}", value, hints[name], dict(known[name].metadata))
+    return schema(**filled)
+
+
+def _section(hint: Any) -> type[Any] | None:
+    """The dataclass that a field holds, also as `Section | None`; None for a leaf."""
+    for part in (hint, *getattr(hint, "__args__", ())):
+        if isinstance(part, type) and is_dataclass(part):
+            return part
+    return None
+
+
+def _checked(name: str, value: Any, hint: Any, rule: dict[str, Any]) -> Any:
+    """One leaf with its type made exact (lists to tuples) and its range looked at."""
+    value = tuple(value) if isinstance(value, list) else value
+    if not _fits(value, hint):
+        raise ConfigError(f"{name}={value}: expected {_words(hint)}, got {type(value).__name__}")
+    if "of" in rule and value not in rule["of"]:
+        raise ConfigError(f"{name}={value}: no such option{nearest(str(value), list(rule['of']))}")
+    if "low" in rule and value is not None:
+        for entry in value if isinstance(value, tuple) else (value,):
+            if not rule["low"] <= entry <= rule["high"]:  # also refuses NaN
+                unit = f" {rule['unit']}" if rule["unit"] else ""
+                raise ConfigError(f"{name}={value}: expected {rule['low']} to {rule['high']}{unit}")
+    return float(value) if hint is float else value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    arguments = getattr(hint, "__args__", ())
+    if arguments and type(None) in arguments:
+        return value is None or any(_fits(value, inner) for inner in arguments if inner is not type(None))
+    if getattr(hint, "__origin__", None) is tuple:
+        inner = arguments[:1] * len(value) if isinstance(value, tuple) and Ellipsis in arguments else arguments
+        return isinstance(value, tuple) and len(value) == len(inner) and all(map(_fits, value, inner))
+    if getattr(hint, "__origin__", None) is dict:
+        return isinstance(value, dict) and all(isinstance(part, str) for pair in value.items() for part in pair)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _words(hint: Any) -> str:
+    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return plain.get(hint, str(hint).replace("typing.", ""))
+
+
+def check_together(config: ExperimentConfig) -> None:
+    """What no single field can say."""
+    area, aspect = config.augmentation.crop_area, config.augmentation.crop_aspect
+    for name, (low, high) in (("crop_area", area), ("crop_aspect", aspect)):
+        if low > high:
+            raise ConfigError(f"augmentation.{name}=[{low}, {high}]: the first number may not exceed the second")
+    if len(config.depth.filters) != len(config.depth.convolutions) or not config.depth.filters:
+        raise ConfigError(
+            f"depth.filters has {len(config.depth.filters)} blocks and depth.convolutions {len(config.depth.convolutions)}: "
+            "give both one entry per block"
+        )
+    if config.data.classes[0] == config.data.classes[1]:
+        raise ConfigError(f"data.classes={list(config.data.classes)}: the two classes must differ")
+    if config.schedule.warmup_epochs >= config.training.epochs:
+        raise ConfigError(
+            f"schedule.warmup_epochs={config.schedule.warmup_epochs} leaves nothing of training.epochs={config.training.epochs}"
+        )
+    if config.choices.get("model", "custom" if config.model.builder else "") == "custom":
+        if config.model.builder is None:
+            raise ConfigError("model=custom: expected model.builder=FILE.py:FUNCTION beside it")
+    elif config.model.builder is not None:
+        raise ConfigError(f"model.builder={config.model.builder} needs model=custom beside it")
+    if config.tracking.kind == "server" and not (config.tracking.uri or "").startswith(("http://", "https://")):
+        raise ConfigError("tracking=server: expected tracking.uri=http://host:port or https://host:port")
+    if not config.experiment_name or set(config.experiment_name) & set('/\\:*?"<>|') or config.experiment_name[0] == ".":
+        raise ConfigError(f"experiment_name={config.experiment_name!r}: expected a plain folder name, without / or :")
+
+
+def _choices(hydra: DictConfig) -> dict[str, str]:
+    """Group -> option, as Hydra chose them; Hydra's own groups and absent presets left out.
+
+    Raises:
+        ConfigError: a group was given a list or removed; a run takes one option of each.
+    """
+    chosen = {str(group): option for group, option in hydra.runtime.choices.items() if "/" not in group}
+    groups = sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "hydra")
+    typed = [str(override).lstrip("~") for override in hydra.overrides.task]
+    for group in groups:
+        named = [override for override in typed if override.partition("=")[0] == group]
+        if named and not isinstance(chosen.get(group), str) and group != "experiment":
+            raise ConfigError(f"{named[-1]}: expected one option of the group {group}; -m takes several, one run each")
+    return {group: option for group, option in chosen.items() if isinstance(option, str)}
+
+
+def _refuse_stored_builder(config: ExperimentConfig, hydra: DictConfig) -> None:
+    """Code may be named by the person at the keyboard only, never by a file that came from elsewhere."""
+    typed = [str(override) for override in hydra.overrides.task]
+    if config.model.builder is not None and not any(word.startswith("model.builder=") for word in typed):
+        raise ConfigError(f"model.builder={config.model.builder} comes from a file: give it on the command line")
+
+
+def leaf_keys(schema: type[Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all leaves of a schema."""
+    hints = get_type_hints(schema)
+    for field in fields(schema):
+        section = _section(hints[field.name])
+        if section is not None:
+            yield from leaf_keys(section, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}"
+
+
+def nearest(word: str, allowed: list[str]) -> str:
+    """The tail of a message: `; did you mean X? (allowed: ...)`."""
+    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"{hint} (allowed: {', '.join(allowed)})" if len(allowed) <= 20 else hint
+
+
+def leaf_values(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value of every leaf of a config."""
+    values: dict[str, Any] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        name = f"{prefix}{field.name}"
+        values |= leaf_values(value, f"{name}.") if is_dataclass(value) else {name: value}
+    return values
+
+
+def write_config(path: Path, config: Any) -> None:
+    """The resolved config as YAML."""
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(asdict(config))), encoding="utf-8")
+
+
+def load_config(path: Path) -> ExperimentConfig:
+    """A stored config, checked as strictly as a typed one.  It is read as data: no class, no code is named in it.
+
+    Raises:
+        ConfigError: it cannot be read, or holds a wrong key, type or value.
+    """
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"cannot read the config {path}: {' '.join(str(error).split())}") from error
+    config = from_mapping(values, ExperimentConfig)
+    check_together(config)
+    return config

@@ -1,0 +1,135 @@
+"""What makes two runs the same run: a hash over everything that can change a result, and over nothing else.
+
+In: the resolved config, the digests of data and split, a replicate number.  Out: `Identity`, whose components are kept in
+the run folder so that a difference can be named.  The git commit, paths, names and display options are no part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cxr_experiments.config.compose import PACKAGE_DIR, leaf_values
+from cxr_experiments.config.schema import ExperimentConfig
+from cxr_experiments.config.seeds import resolve_seeds
+from cxr_experiments.errors import ConfigError
+
+# The groups whose every leaf enters; `tracking`, names, `rerun` and `choices` do not change a result.
+RESULT_AFFECTING = (
+    "data augmentation depth pooling optimizer schedule imbalance training pipeline threshold".split()
+)
+# Where the files lie does not change them: their digest is in.
+PATHS = {"data": ("root",)}
+# What training executes.  Editing any of these makes new runs; editing docs, figures or statistics does not.
+EXECUTED = ("images/**/*.py", "learning/**/*.py", "config/seeds.py")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The components of a run's identity, each plain JSON, and the id they hash to."""
+
+    config: dict[str, Any]
+    seeds: dict[str, int]
+    dataset_digest: str
+    split_digest: str
+    versions: dict[str, str]
+    source_digest: str
+    builder_digest: str
+    replicate: int
+
+    @property
+    def run_id(self) -> str:
+        """12 hex digits."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def identify(config: ExperimentConfig, dataset_digest: str, split_digest: str, *, replicate: int = 0) -> Identity:
+    """The identity of the run that `config` describes on this data, split and software."""
+    groups = {name: asdict(getattr(config, name)) for name in RESULT_AFFECTING}
+    leaves = {
+        f"{group}.{key}": value
+        for group, values in groups.items()
+        for key, value in values.items()
+        if key not in PATHS.get(group, ())
+    }
+    return Identity(
+        config=json.loads(json.dumps(leaves)),
+        seeds=asdict(resolve_seeds(config)),
+        dataset_digest=dataset_digest,
+        split_digest=split_digest,
+        versions={name: package_version(name) for name in ("tensorflow", "keras", "numpy")},
+        source_digest=source_digest(),
+        builder_digest=builder_digest(config.model.builder),
+        replicate=replicate,
+    )
+
+
+def package_version(name: str) -> str:
+    """The installed version, without importing the package; tensorflow may be there as tensorflow-cpu.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    for candidate in (name, f"{name}-cpu"):
+        try:
+            return metadata.version(candidate)
+        except metadata.PackageNotFoundError:
+            continue
+    raise ConfigError(f"{name} is not installed: `make install`, or pip install 'cxr-experiments[cpu]'")
+
+
+def source_digest() -> str:
+    """SHA-256 over the package's files that training executes, independent of where they lie."""
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in EXECUTED for path in PACKAGE_DIR.glob(pattern)):
+        text = path.read_bytes().replace(b"\r\n", b"\n")
+        digest.update(f"{path.relative_to(PACKAGE_DIR).as_posix()} {hashlib.sha256(text).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def builder_digest(builder: str | None) -> str:
+    """SHA-256 of the user's own network file and its function's name; empty without one.
+
+    Raises:
+        ConfigError: the file is not there.
+    """
+    if builder is None:
+        return ""
+    file, _, function = builder.rpartition(":")
+    if not Path(file).is_file():
+        raise ConfigError(f"model.builder={builder}: no file {Path(file).resolve()}; expected FILE.py:FUNCTION")
+    return hashlib.sha256(Path(file).read_bytes() + function.encode()).hexdigest()
+
+
+# Options that a run's name leaves out; anything else is worth a word.
+UNSAID = {
+    "depth": ("standard",),
+    "schedule": ("constant",),
+    "imbalance": ("none",),
+    "training": ("default", "smoke"),
+    "pipeline": ("store",),
+    "threshold": ("sensitivity_at",),
+}
+
+
+def run_name(config: ExperimentConfig, replicate: int) -> str:
+    """What a run is, in a few words: `no_flip-gap-adam-s0`, `crop-deep-flatten-sgd-class_weight-s3-r1`."""
+    chosen = config.choices
+    own_net = Path(config.model.builder.rpartition(":")[0]).stem if config.model.builder else ""
+    words = [chosen.get("augmentation", "")]
+    words += [own_net] if own_net else [chosen.get("depth", ""), chosen.get("pooling", "")]
+    words += [chosen.get(group, "") for group in ("optimizer", "schedule", "imbalance", "training", "pipeline", "threshold")]
+    said = [word for word in words if word and not any(word in unsaid for unsaid in UNSAID.values())]
+    return "-".join([*said, f"s{config.seed}", *([f"r{replicate}"] if replicate else [])])
+
+
+def told_params(config: ExperimentConfig) -> dict[str, Any]:
+    """What MLflow's table shows: group choices, seed, and every other leaf that differs from the default composition."""
+    here, usual = leaf_values(config), leaf_values(type(config)())
+    skipped = {"choices", "experiment_name", "seed", "rerun", "tracking.kind", "tracking.uri"}
+    differing = {name: value for name, value in here.items() if name not in skipped and value != usual[name]}
+    return {**config.choices, "seed": config.seed, **differing}

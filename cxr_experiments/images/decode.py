@@ -1,0 +1,216 @@
+"""One image file, JPEG or PNG, becomes gray pixels: (height, width) uint8; and the two things only PIL can do (resize, write PNG).
+
+What is decided here, once for every command: colour becomes ITU-R 601 luma; 16-bit gray is scaled over its full range
+(65535 becomes 255, division by 257, whatever range the film itself uses); transparency is laid over black, the colour of
+air; an EXIF orientation is obeyed, so that the heart lies where a viewer shows it; colour profiles and gamma are ignored.
+A file that cannot be decoded whole raises BadImageError with the reason and without the path.  Labels, patients and the
+size that a model wants are none of this module's business.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+from cxr_experiments.errors import BadImageError
+
+Gray = NDArray[np.uint8]
+
+# The largest detectors give about 5,000 x 4,000 pixels.  2**26 stays under the limit at which PIL warns, and keeps the
+# worst file (RGBA) at 0.3 GB while it is decoded.
+MAX_PIXELS = 2**26
+MAX_SIDE_PX = 20_000
+MIN_SIDE_PX = 16
+MAX_FILE_BYTES = 2**29
+
+# What PIL and zlib raise on damaged files.
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, struct.error, zlib.error)
+
+
+def decode_file(path: Path) -> Gray:
+    """The gray pixels of one JPEG or PNG file: (height, width) uint8 in [0, 255].
+
+    Raises:
+        BadImageError: missing, not a regular file, empty, not JPEG or PNG, truncated, damaged, or of absurd dimensions.
+    """
+    return decode_bytes(read_image_bytes(path))
+
+
+def read_image_bytes(path: Path) -> bytes:
+    """The bytes of an image file; pipes, folders, empty and monstrous files are refused before they are read.
+
+    Raises:
+        BadImageError: the file cannot be read, or is none that could hold a radiograph.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadImageError("not a regular file")
+        if status.st_size == 0:
+            raise BadImageError("empty file (0 bytes)")
+        if status.st_size > MAX_FILE_BYTES:
+            raise BadImageError(f"file of {status.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise BadImageError(f"cannot be read: {error.strerror or error}") from error
+
+
+def decode_bytes(data: bytes) -> Gray:
+    """The gray pixels of one JPEG or PNG that is already in memory: (height, width) uint8 in [0, 255].
+
+    Raises:
+        BadImageError: empty, not JPEG or PNG, truncated, damaged, or of absurd dimensions.
+    """
+    if data.startswith(b"\xff\xd8\xff"):
+        return _decode_jpeg(data)
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _decode_png(data)
+    if not data:
+        raise BadImageError("empty file (0 bytes)")
+    raise BadImageError(f"not a JPEG or PNG file (it begins with {data[:8]!r})")
+
+
+def resize(image: Gray, height: int, width: int, *, box: tuple[float, float, float, float] | None = None) -> Gray:
+    """Anti-aliased bilinear resize (PIL widens the filter when it shrinks) to (height, width) uint8.
+
+    Args:
+        image: (h, w) uint8.
+        height: rows of the result, px.
+        width: columns of the result, px.
+        box: part of the image to use, as (left, top, right, bottom) in px, fractions allowed; the whole image without it.
+    """
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box=box)
+    return np.array(resized, dtype=np.uint8)
+
+
+def encode_png(path: Path, image: Gray) -> None:
+    """Write a (height, width) uint8 image as an 8-bit gray PNG, under a temporary name first."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    Image.fromarray(image).save(partial, format="PNG", compress_level=1)
+    os.replace(partial, path)
+
+
+def _decode_png(data: bytes) -> Gray:
+    try:
+        image = PngImageFile(BytesIO(data))
+        _check_dimensions(image)
+        image.verify()  # every chunk's checksum; it spends the file object, so the pixels are read from a second one
+        image = PngImageFile(BytesIO(data))
+        image.load()
+        return _oriented(_gray(image), _orientation(image.info.get("exif", b"")))
+    except _DECODER_ERRORS as error:
+        raise BadImageError(f"damaged or truncated PNG: {error}") from error
+
+
+def _decode_jpeg(data: bytes) -> Gray:
+    parts = _jpeg_parts(data)
+    try:
+        image = JpegImageFile(BytesIO(parts.pixels))
+        _check_dimensions(image)
+        image.draft("L", None)  # colour files: libjpeg hands out the luma channel itself, and skips the two others
+        image.load()
+        return _oriented(_gray(image), _orientation(parts.exif))
+    except _DECODER_ERRORS as error:
+        raise BadImageError(f"damaged or truncated JPEG: {error}") from error
+
+
+@dataclass(frozen=True)
+class _JpegParts:
+    """A JPEG stripped of its metadata, and the EXIF block that stood in it (empty without one)."""
+
+    pixels: bytes
+    exif: bytes
+
+
+def _jpeg_parts(data: bytes) -> _JpegParts:
+    """Walk the segments up to the image data.
+
+    PIL is handed the file without EXIF, previews, profiles and comments: their damage would become warnings, and a
+    warning cannot be silenced in one thread alone.  JFIF and Adobe segments stay, for they say how colour is coded.
+    libjpeg fills a stream that breaks off with gray, so the end marker is looked for here.
+    """
+    kept, exif, position = [data[:2]], b"", 2
+    while True:
+        start = position
+        while data[position : position + 1] == b"\xff":
+            position += 1
+        marker = data[position] if start < position < len(data) else -1
+        length = int.from_bytes(data[position + 1 : position + 3], "big")
+        position += 1 + length
+        if marker < 0xC0 or length < 2 or position > len(data):
+            raise BadImageError("damaged or truncated JPEG: it breaks off before the image data")
+        segment = data[start:position]
+        if marker == 0xE1 and b"Exif\x00\x00" in segment[:12] and not exif:
+            exif = segment[segment.index(b"Exif") :]
+        if not 0xE1 <= marker <= 0xED and marker not in (0xEF, 0xFE):
+            kept.append(segment)
+        if marker == 0xDA:
+            break
+    if data.find(b"\xff\xd9", position) < 0:
+        raise BadImageError("truncated JPEG: it has no end marker")
+    return _JpegParts(pixels=b"".join([*kept, data[position:]]), exif=exif)
+
+
+def _check_dimensions(image: Image.Image) -> None:
+    """Refuse by the header alone, before anything is allocated."""
+    width, height = image.size
+    told = f"{width:,} x {height:,} pixels"
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
+        limits = f"{MAX_PIXELS:,} pixels, {MAX_SIDE_PX:,} a side"
+        raise BadImageError(f"{told}: absurdly large (decompression bomb?); at most {limits}")
+    if min(width, height) < MIN_SIDE_PX:
+        raise BadImageError(f"{told}: too small for a radiograph; at least {MIN_SIDE_PX} a side")
+
+
+def _gray(image: Image.Image) -> Gray:
+    """Any mode that JPEG and PNG know -> (height, width) uint8."""
+    if image.mode.startswith("I"):
+        wide = np.clip(np.asarray(image), 0, 65535).astype(np.uint32)
+        return ((wide + 128) // 257).astype(np.uint8)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        colour = image.convert("RGBA")
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        return np.array(Image.alpha_composite(black, colour).convert("L"), dtype=np.uint8)
+    if image.mode not in ("L", "1"):
+        image = image.convert("RGB")
+    return np.array(image.convert("L"), dtype=np.uint8)
+
+
+def _orientation(exif: bytes) -> int:
+    """The EXIF orientation, 1 to 8; 1 (as stored) where there is none or the block is damaged."""
+    block = exif.removeprefix(b"Exif\x00\x00")
+    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(block[:4])
+    try:
+        if order is None:
+            return 1
+        (start,) = struct.unpack_from(order + "I", block, 4)
+        (num_entries,) = struct.unpack_from(order + "H", block, start)
+        for entry in range(start + 2, start + 2 + 12 * num_entries, 12):
+            tag, kind, _count, value = struct.unpack_from(order + "HHIH", block, entry)
+            if (tag, kind) == (0x0112, 3):  # Orientation, SHORT
+                return int(value) if 1 <= value <= 8 else 1
+    except struct.error:
+        return 1
+    return 1
+
+
+def _oriented(image: Gray, orientation: int) -> Gray:
+    """Turn and mirror the stored pixels the way EXIF 2.3, tag 0x0112 says."""
+    if orientation in (5, 6, 7, 8):
+        image = image.T
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1, :]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)

@@ -1,0 +1,58 @@
+"""Where the images come from: a DataConfig becomes a Manifest, one row per image, and a row becomes its pixels.
+
+A row holds id, path, label, patient, split, size and SHA-256; the manifest's digest names the data set wherever it lies.
+Files are listed and hashed, never decoded, by `read_manifest`; `load_pixels` is the one way from a row to pixels, for files
+and for phantoms.  Nothing is divided or resized here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from cxr_experiments.config.schema import DataConfig
+from cxr_experiments.errors import BadImageError, DataError
+from cxr_experiments.images.decode import Gray, decode_bytes, read_image_bytes
+from cxr_experiments.images.manifest.folder import IMAGE_SUFFIXES, has_image_suffix, read_folder
+from cxr_experiments.images.manifest.kermany import KermanyKeys, kermany_keys, read_kermany
+from cxr_experiments.images.manifest.phantoms import read_phantoms, render_row, source_digest
+from cxr_experiments.images.manifest.rows import ImageRow, Manifest
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageRow",
+    "KermanyKeys",
+    "Manifest",
+    "kermany_keys",
+    "load_pixels",
+    "read_manifest",
+    "source_digest",
+]
+
+_READERS = {"phantom": read_phantoms, "kaggle": read_kermany, "folder": read_folder}
+
+
+def read_manifest(data: DataConfig) -> Manifest:
+    """Every image that `data` names, listed and hashed, not decoded.
+
+    Raises:
+        DataError: the images are missing, wrongly laid out, or do not tell the patients they should.
+    """
+    return _READERS[data.source](data)
+
+
+def load_pixels(row: ImageRow, manifest: Manifest, data: DataConfig) -> Gray:
+    """The gray pixels of one row: (height, width) uint8, as in the file or as the phantom is rendered.
+
+    Raises:
+        BadImageError: the file cannot be decoded; the text is the reason without the path.
+        DataError: the file is no longer the one that the manifest lists.
+    """
+    if manifest.synthetic:
+        return render_row(row, data)
+    if not has_image_suffix(Path(row.path)):
+        raise BadImageError(f"suffix {Path(row.path).suffix!r} is none of {', '.join(IMAGE_SUFFIXES)}")
+    content = read_image_bytes(Path(row.path))
+    if hashlib.sha256(content).hexdigest() != row.sha256:
+        raise DataError(f"{row.path} changed after it was listed; let the data set rest and start again")
+    return decode_bytes(content)

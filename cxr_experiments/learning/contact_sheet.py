@@ -1,0 +1,30 @@
+"""What training sees: a few images and their augmented versions, as one array to draw."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from cxr_experiments.config.schema import AugmentationConfig
+from cxr_experiments.learning.augmentation import make_augmentation
+
+
+def augmented_examples(
+    images: NDArray[np.uint8], config: AugmentationConfig, *, seed: int, num_versions: int = 5
+) -> NDArray[np.uint8]:
+    """Each image and its augmented versions beside it.
+
+    Args:
+        images: (rows, size, size, 1) uint8.
+        config: the augmentation.
+        seed: draws the versions.
+        num_versions: augmented columns behind the original.
+
+    Returns:
+        (rows, 1 + num_versions, size, size) uint8; column 0 is the original.
+    """
+    augment = make_augmentation(config)
+    batch = tf.constant(images)
+    versions = [augment(batch, tf.constant([seed, number], tf.int32)).numpy() for number in range(num_versions)]
+    return np.stack([images, *versions], axis=1)[..., 0]

@@ -1,0 +1,34 @@
+"""The test ledger: one line per opening of a test split, written before the first test image is read, never taken back.
+
+It lies in `test_ledger.jsonl` under the project's home; a project that publishes its ledger keeps it as
+`results/test_ledger.jsonl`, which is read beside it.  Lines are keyed by the digest of the test split.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from cxr_experiments.record.run_folder import append_json_line, read_json_lines
+
+
+def record_opening(home: Path, test_digest: str, entry: Mapping[str, Any]) -> int:
+    """Append a line and return how many openings of this test split are known, this one included."""
+    home.mkdir(parents=True, exist_ok=True)
+    path = home / "test_ledger.jsonl"
+    with FileLock(home / "test_ledger.jsonl.lock"):
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        append_json_line(path, {"time": stamp, "test_digest": test_digest, **entry})
+    return count_openings(home, test_digest)
+
+
+def count_openings(home: Path, test_digest: str) -> int:
+    """Openings of the test split with this digest, in the home's ledger and the published one."""
+    ledgers = (home / "results" / "test_ledger.jsonl", home / "test_ledger.jsonl")
+    lines = {str(sorted(line.items())) for path in ledgers if path.is_file() for line in read_json_lines(path)
+             if line.get("test_digest") == test_digest}  # fmt: skip
+    return len(lines)

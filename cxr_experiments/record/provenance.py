@@ -1,0 +1,86 @@
+"""What must be known to repeat a run: command, commit, uncommitted change, package versions, processor.
+
+Nothing here enters the run's identity: it says where a number came from, not what it is.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+from cxr_experiments.config.compose import PACKAGE_DIR
+from cxr_experiments.config.identity import package_version
+
+PACKAGES = "tensorflow keras numpy scipy pandas pillow scikit-learn mlflow hydra-core omegaconf matplotlib".split()
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Commit ("" outside a checkout), uncommitted change as a diff, versions, hardware, command."""
+
+    command: list[str]
+    commit: str
+    dirty: bool
+    diff: str
+    python: str
+    packages: dict[str, str]
+    processor: str
+    num_cores: int
+    memory_gib: float
+    platform: str
+
+
+def collect_provenance() -> Provenance:
+    """Look around once; a missing git is an empty commit, never an error."""
+    diff = _git("diff", "HEAD", "--no-color", "--", ".")
+    untracked = _git("ls-files", "--others", "--exclude-standard", "--", "*.py", "*.yaml")
+    return Provenance(
+        command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+        commit=_git("rev-parse", "HEAD"),
+        dirty=bool(diff or untracked),
+        diff=diff + "".join(f"\nuntracked: {name}" for name in untracked.splitlines()),
+        python=platform.python_version(),
+        packages={name: _version(name) for name in PACKAGES},
+        processor=_processor(),
+        num_cores=len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count() or 1,
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        platform=platform.platform(),
+    )
+
+
+def _version(name: str) -> str:
+    if name == "tensorflow":
+        return package_version(name)
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _git(*arguments: str) -> str:
+    """A git answer about the checkout that this package runs from; empty when there is none."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(PACKAGE_DIR.parent), *arguments], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _processor() -> str:
+    """The processor's name and the instruction sets that change floating-point results or speed."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.is_file():
+        return platform.processor()
+    lines = dict(line.split(":", 1) for line in cpuinfo.read_text(errors="replace").splitlines() if ":" in line)
+    named = {key.strip(): value.strip() for key, value in lines.items()}
+    sets = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in named.get("flags", "").split()]
+    return " ".join([named.get("model name", platform.processor()), *sets])

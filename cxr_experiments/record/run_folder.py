@@ -1,0 +1,211 @@
+"""The run's own folder, runs/<experiment_name>/<run_id>/: claimed once, written once, read back.
+
+The folder is the truth; MLflow is told afterwards.  It is claimed by renaming a prepared folder to its final name, so two
+processes cannot own one run.  `events.jsonl` tells the run's state by its last line: RUNNING, FINISHED, FAILED or KILLED.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cxr_experiments.config.identity import Identity
+from cxr_experiments.errors import RunError
+
+RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
+
+
+@dataclass(frozen=True)
+class State:
+    """A run's last event."""
+
+    status: str
+    reason: str
+    pid: int
+    started_s: float
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process that claimed the run still works on it (pid and start time both match)."""
+        if self.status != RUNNING or not psutil.pid_exists(self.pid):
+            return False
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.started_s) < 1.0
+        except psutil.Error:
+            return False
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder and the names of what it holds."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name: 12 hex digits."""
+        return self.path.name
+
+    @property
+    def experiment_name(self) -> str:
+        """The name of the folder above."""
+        return self.path.parent.name
+
+    def file(self, name: str) -> Path:
+        """A file of the run: config.yaml, identity.json, split.csv, model.keras, predictions_val.csv, ..."""
+        return self.path / name
+
+    def predictions(self, split: str) -> Path:
+        """The predictions file of one split."""
+        return self.path / f"predictions_{split}.csv"
+
+
+def claim(runs: Path, experiment_name: str, identity: Identity) -> RunFolder:
+    """Make the folder of a new run and write RUNNING into it.
+
+    An unfinished attempt whose process is gone is kept beside it as <run_id>.attempt-N.
+
+    Raises:
+        RunError: another process is training this very run.
+    """
+    final = runs / experiment_name / identity.run_id
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if final.exists():
+        _set_aside(final)
+    draft = final.with_name(f".{identity.run_id}.{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    folder = RunFolder(draft)
+    write_json(folder.file("identity.json"), asdict(identity))
+    record_event(folder, RUNNING)
+    try:
+        draft.rename(final)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise RunError(f"run {identity.run_id} was started by another process just now: {final}") from error
+    return RunFolder(final)
+
+
+def _set_aside(path: Path) -> None:
+    state = read_state(RunFolder(path))
+    if state.alive:
+        raise RunError(f"run {path.name} is being trained by process {state.pid}: wait for it, or stop it ({path})")
+    attempt = next(n for n in range(1, 10_000) if not path.with_name(f"{path.name}.attempt-{n}").exists())
+    path.rename(path.with_name(f"{path.name}.attempt-{attempt}"))
+
+
+def finished(runs: Path, experiment_name: str, identity: Identity) -> RunFolder | None:
+    """The finished run with this identity, or None."""
+    folder = RunFolder(runs / experiment_name / identity.run_id)
+    return folder if folder.path.is_dir() and read_state(folder).status == FINISHED else None
+
+
+def record_event(folder: RunFolder, status: str, reason: str = "") -> None:
+    """Append one line to events.jsonl, flushed to the disk."""
+    started_s = psutil.Process().create_time()
+    event = {"time_s": time.time(), "status": status, "reason": reason, "pid": os.getpid(), "started_s": started_s}
+    append_json_line(folder.file("events.jsonl"), event)
+
+
+def read_state(folder: RunFolder) -> State:
+    """The run's last event.
+
+    Raises:
+        RunError: the folder has no readable event.
+    """
+    events = list(read_json_lines(folder.file("events.jsonl")))
+    try:
+        last = events[-1]
+        return State(str(last["status"]), str(last["reason"]), int(last["pid"]), float(last["started_s"]))
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{folder.file('events.jsonl')} does not tell the run's state: {error!r}") from error
+
+
+def all_runs(runs: Path, experiment_name: str | None = None) -> list[RunFolder]:
+    """Every run folder, by experiment and then by start, oldest first; earlier attempts left out."""
+    pattern = f"{experiment_name or '*'}/*/events.jsonl"
+    found = [path for path in runs.glob(pattern) if not path.parent.name.startswith(".") and "." not in path.parent.name]
+    return [RunFolder(path.parent) for path in sorted(found, key=lambda path: (path.parts[-3], _started(path)))]
+
+
+def _started(events: Path) -> float:
+    first = next(read_json_lines(events), {})
+    return float(first.get("time_s", 0.0)) if isinstance(first, dict) else 0.0
+
+
+def find_run(runs: Path, run: str) -> RunFolder:
+    """The run with this id, the start of one (6 digits or more), or MLflow's id.
+
+    Raises:
+        RunError: none, or more than one, fits.
+    """
+    folders = all_runs(runs)
+    fits = [folder for folder in folders if folder.run_id == run or (len(run) >= 6 and folder.run_id.startswith(run))]
+    fits = fits or [folder for folder in folders if len(run) == 32 and mlflow_run_id(folder) == run]
+    if len(fits) == 1:
+        return fits[0]
+    known = ", ".join(f"{folder.run_id} ({folder.experiment_name})" for folder in (fits or folders)[-8:])
+    what = f"{len(fits)} runs fit run={run}" if fits else f"no run {run} under {runs}"
+    raise RunError(f"{what}; there are: {known or 'none yet, `train` makes one'}")
+
+
+def mlflow_run_id(folder: RunFolder) -> str:
+    """MLflow's id of the run; empty when it was not told."""
+    path = folder.file("mlflow.json")
+    return str(read_json(path).get("run_id", "")) if path.is_file() else ""
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write under a temporary name, then rename: a reader never sees half a file."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from the run's folder.
+
+    Raises:
+        RunError: missing, or no JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot read {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise RunError(f"{path} holds {type(values).__name__}, expected a JSON object")
+    return values
+
+
+def append_json_line(path: Path, values: Mapping[str, Any]) -> None:
+    """Append one JSON line and flush it to the disk."""
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(values) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a JSON-lines file; a half-written last line (a crash) is left out.
+
+    Raises:
+        RunError: the file is missing, or a line before the last is no JSON.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"cannot read {path}: {error}") from error
+    for position, line in enumerate(lines):
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            if position < len(lines) - 1:
+                raise RunError(f"{path}, line {position + 1}: not JSON") from error

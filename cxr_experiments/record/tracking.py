@@ -1,0 +1,233 @@
+"""The only door to MLflow: one flat run per training, told after the run folder has it.
+
+In: what a run is called, its choices, metrics, files and model.  Out: the same in MLflow's store, SQLite under mlruns/ or a
+server.  Nothing is ever read back here to compute a result.  All of MLflow's errors leave as TrackingError.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from cxr_experiments.config.schema import TrackingConfig
+from cxr_experiments.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# MLflow's table stays readable with 15 final values, validation and test together; scores.csv has them all.
+HEADLINES = (
+    *(f"val_{name}" for name in ("auroc", "auroc_lo", "auroc_hi", "average_precision", "brier", "log_loss")),
+    *(f"test_{name}" for name in ("auroc", "auroc_lo", "auroc_hi", "average_precision", "brier", "log_loss")),
+    "test_sensitivity_at_frozen",
+    "test_specificity_at_frozen",
+    "images_per_s",
+)
+
+
+@dataclass(frozen=True)
+class TrackingPlace:
+    """Where runs are told to: MLflow's URI and the experiment's number there."""
+
+    uri: str
+    experiment_id: str
+
+
+@dataclass(frozen=True)
+class RunCard:
+    """What MLflow shows of a run beside its metrics."""
+
+    name: str
+    params: Mapping[str, Any]
+    tags: Mapping[str, str] = field(default_factory=dict)
+    dataset_source: str = ""
+    dataset_digest: str = ""
+
+
+def open_place(tracking: TrackingConfig, home: Path, experiment_name: str) -> TrackingPlace | None:
+    """The experiment in MLflow, made when new; None with tracking=disabled.
+
+    A fresh SQLite database opened by several processes at once can break for good, so it is made under a file lock.
+
+    Raises:
+        TrackingError: the store cannot be reached or written.
+    """
+    if tracking.kind == "disabled":
+        return None
+    folder = home / "mlruns"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrackingError(f"cannot make {folder}: {error.strerror}") from error
+    uri = tracking.uri or f"sqlite:///{folder / 'mlflow.db'}"
+    with FileLock(folder / ".mlflow.lock"), _door(uri):
+        client = _client(uri)
+        experiment = client.get_experiment_by_name(experiment_name)
+        if experiment is not None:
+            return TrackingPlace(uri, str(experiment.experiment_id))
+        # The artifact place can be given here only; a server chooses its own.
+        place = None if tracking.kind == "server" else (folder / "artifacts" / experiment_name).as_uri()
+        return TrackingPlace(uri, str(client.create_experiment(experiment_name, artifact_location=place)))
+
+
+def start_run(place: TrackingPlace | None, card: RunCard) -> str:
+    """Open a RUNNING run and return MLflow's id; "" when tracking is disabled.
+
+    Raises:
+        TrackingError: the store cannot be reached or written.
+    """
+    if place is None:
+        return ""
+    with _door(place.uri):
+        from mlflow.data.meta_dataset import MetaDataset
+        from mlflow.data.http_dataset_source import HTTPDatasetSource
+        from mlflow.entities import DatasetInput, InputTag, Param
+
+        client = _client(place.uri)
+        # A digest there has at most 36 characters; the whole one is a tag.
+        data = MetaDataset(HTTPDatasetSource(card.dataset_source), card.dataset_source, card.dataset_digest[:36])
+        run = client.create_run(place.experiment_id, run_name=card.name, tags=dict(card.tags))
+        run_id = str(run.info.run_id)
+        client.log_batch(run_id, params=[Param(key, str(value)[:6000]) for key, value in card.params.items()])
+        client.log_inputs(run_id, [DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])])
+        return run_id
+
+
+def log_epoch(place: TrackingPlace | None, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+    """One value per metric at step `epoch`, in one synchronous call (4 ms; asynchronous calls lose their tail on a kill).
+
+    Raises:
+        TrackingError: the store cannot be reached or written.
+    """
+    if place is None:
+        return
+    with _door(place.uri):
+        from mlflow.entities import Metric
+
+        now_ms = int(time.time() * 1000)
+        _client(place.uri).log_batch(
+            run_id, metrics=[Metric(key, float(value), now_ms, epoch) for key, value in metrics.items()]
+        )
+
+
+def log_final(place: TrackingPlace | None, run_id: str, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
+    """The headline metrics among `metrics`, and files as artifacts (a folder keeps its name).
+
+    Raises:
+        TrackingError: the store cannot be reached or written.
+    """
+    if place is None or not run_id:
+        return
+    log_epoch(place, run_id, 0, {name: metrics[name] for name in HEADLINES if name in metrics})
+    with _door(place.uri):
+        client = _client(place.uri)
+        for file in files:
+            if file.is_dir():
+                client.log_artifacts(run_id, str(file), file.name)
+            elif file.is_file():
+                client.log_artifact(run_id, str(file))
+
+
+def log_model(place: TrackingPlace | None, run_id: str, model: Any, example: Any, requirements: Sequence[str]) -> None:
+    """The Keras model with signature and input example, loadable through mlflow.pyfunc.
+
+    Args:
+        place: where to.
+        run_id: MLflow's id.
+        model: a keras.Model that holds no custom object.
+        example: (1, size, size, 1) uint8.
+        requirements: pip lines; with these MLflow does not spend 10 s on guessing them.
+
+    Raises:
+        TrackingError: the store cannot be reached or written.
+    """
+    if place is None:
+        return
+    with _door(place.uri):
+        import mlflow
+        import numpy as np
+        from mlflow.models import ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))])
+        outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, 1))])
+        mlflow.set_tracking_uri(place.uri)
+        with mlflow.start_run(run_id=run_id):
+            mlflow.tensorflow.log_model(
+                model,
+                name="model",
+                signature=ModelSignature(inputs=inputs, outputs=outputs),
+                input_example=example,
+                pip_requirements=list(requirements),
+            )
+
+
+def end_run(place: TrackingPlace | None, run_id: str, status: str, reason: str = "") -> None:
+    """Close the run as FINISHED, FAILED or KILLED; the reason becomes a tag and the run's description.
+
+    Raises:
+        TrackingError: the store cannot be reached or written.
+    """
+    if place is None or not run_id:
+        return
+    with _door(place.uri):
+        client = _client(place.uri)
+        if reason:
+            client.set_tag(run_id, "reason", reason[:5000])
+            client.set_tag(run_id, "mlflow.note.content", f"{status}: {reason}"[:5000])
+        client.set_terminated(run_id, status=status)
+
+
+def add_tags(place: TrackingPlace | None, run_id: str, tags: Mapping[str, str]) -> None:
+    """Tags on a run that exists.
+
+    Raises:
+        TrackingError: the store cannot be reached or written.
+    """
+    if place is None or not run_id:
+        return
+    with _door(place.uri):
+        for key, value in tags.items():
+            _client(place.uri).set_tag(run_id, key, value)
+
+
+def without_credentials(text: str) -> str:
+    """`https://user:secret@host` -> `https://host`.
+
+    Example:
+        >>> without_credentials("cannot reach https://me:secret@host:5000/api")
+        'cannot reach https://host:5000/api'
+    """
+    return re.sub(r"(?<=://)[^/@\s]+@", "", text)
+
+
+def _client(uri: str) -> MlflowClient:
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # 60 lines of migrations on a fresh database
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def _door(uri: str) -> Iterator[None]:
+    """Every error of MLflow, its database and its network becomes one TrackingError without credentials."""
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, RequestException, OSError) as error:
+        reason = without_credentials(" ".join(str(error).split()))[:500]
+        raise TrackingError(f"MLflow at {without_credentials(uri)}: {reason}") from error
