@@ -1,6 +1,8 @@
-"""python -m cxr_experiments.train: one run, told from config to record on one page.  Reads training and validation images only."""
+"""python -m cxr_experiments.train: one run, from config to record, on one page.  Reads training and validation images only."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import hydra
 from omegaconf import DictConfig
@@ -8,6 +10,11 @@ from omegaconf import DictConfig
 from cxr_experiments.config.command_line import run_command, run_job
 from cxr_experiments.config.compose import CONF_DIR, home, register
 from cxr_experiments.config.schema import ExperimentConfig
+
+if TYPE_CHECKING:
+    from cxr_experiments.learning.pipeline import Pipeline
+    from cxr_experiments.learning.trainer import Trained
+    from cxr_experiments.record.results import Costs
 
 register("schema", ExperimentConfig)
 
@@ -21,20 +28,64 @@ def main(composed: DictConfig) -> None:
 def run_experiment(config: ExperimentConfig) -> str:
     """Train one network, keep everything that it leaves, and return the run's id.
 
-    A finished run with the same identity is named instead of being trained again; `rerun=true` makes a replicate.
+    A finished run with the same identity is named instead of being trained again; `rerun=true` trains a replicate.
+
+    Raises:
+        CxrError: one of its kinds, by the stage that failed; the run folder, once there is one, says so too.
     """
-    from cxr_experiments.config.identity import identify
     from cxr_experiments.config.seeds import resolve_seeds
     from cxr_experiments.images.manifest import read_manifest
     from cxr_experiments.images.splits import make_split
     from cxr_experiments.images.store import open_store
+    from cxr_experiments.record import console, results
+    from cxr_experiments.record.live_run import find_finished, live_run, plan_run
 
-    seeds = resolve_seeds(config)
-    store = open_store(read_manifest(config.data), config.data, folder=home() / "runs" / ".stores")
+    runs, seeds = home() / "runs", resolve_seeds(config)
+    with console.counter("preparing images") as on_progress:
+        store = open_store(read_manifest(config.data), config.data, folder=runs / ".stores", on_progress=on_progress)
     split = make_split(store.manifest, config.data, seed=seeds.split)
-    identity = identify(config, store.manifest.digest, split.digest)
-    ...
-    return ""
+    plan = plan_run(config, store.manifest, split, runs)
+    if (finished := find_finished(plan, runs)) is not None:
+        console.say_finished_before(finished)
+        return finished.run_id
+
+    from cxr_experiments.evidence.evaluation import predict_split
+    from cxr_experiments.learning import contact_sheet, model, pipeline, progress, trainer  # TensorFlow, at last
+
+    with live_run(home(), plan) as run, progress.Progress(config.training.epochs, synthetic=store.manifest.synthetic) as display:
+        trainer.start_tensorflow(config)
+        batches = pipeline.make_pipeline(config, store, split, seeds, runs / ".links")
+        network = model.build_model(config, seeds)
+        trained = trainer.train_model(network, batches, config, seeds, [run.epoch, display.epoch], display.batch)
+        predict = trainer.logit_function(network)
+        predictions = predict_split(predict, store.images, store.manifest, split.val, split="val", run_id=run.run_id)
+        evidence = results.judge_validation(predictions, config.threshold, store.manifest)
+        costs = costs_of(trained, batches, config, network.count_params())
+        sheet = contact_sheet.augmented_examples(store.images[split.train[:4]], config.augmentation, seed=seeds.augmentation)
+        trainer.save_model(network, run.folder.file("model.keras"))
+        results.keep_validation(run.folder, evidence, costs)
+        results.draw_training(run.folder, [epoch.metrics for epoch in trained.history], costs, sheet, synthetic=evidence.synthetic)
+        run.tell_results(results.final_values(evidence.scores, images_per_s=costs.images_per_s))
+        run.tell_model(network, contact_sheet.gray_ramp(config.data.image_size_px))
+    console.say_trained(run, evidence, costs)
+    return run.run_id
+
+
+def costs_of(trained: Trained, batches: Pipeline, config: ExperimentConfig, num_parameters: int) -> Costs:
+    """What the training took, as the run folder keeps it."""
+    from cxr_experiments.record.results import Costs
+
+    return Costs(
+        num_train=batches.num_train,
+        num_val=batches.num_val,
+        epochs_run=len(trained.history),
+        epoch_limit=config.training.epochs,
+        best_epoch=trained.best_epoch,
+        stopped_early=trained.stopped_early,
+        images_per_s=trained.images_per_s,
+        duration_s=trained.duration_s,
+        num_parameters=num_parameters,
+    )
 
 
 if __name__ == "__main__":

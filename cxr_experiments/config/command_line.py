@@ -37,16 +37,24 @@ class Mistake(BaseException):
     """A CxrError on its way out of a single job, past Hydra's `except Exception`."""
 
 
-def run_command(main: Callable[[], Any], config_name: str, schema: type[Any]) -> None:
+def run_command(
+    main: Callable[[], Any],
+    config_name: str,
+    schema: type[Any],
+    *,
+    read_words: Callable[[list[str]], list[str]] = list,
+) -> None:
     """Run a command's Hydra `main` and exit: 0, 2 for a mistake of the user's, 130 for Ctrl-C, 143 for SIGTERM.
 
     Args:
         main: the function under `@hydra.main`.
         config_name: its primary config in conf/.
         schema: the dataclass behind that config, for the nearest match.
+        read_words: the command's own reading of its words, before Hydra sees them.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        sys.argv[1:] = read_words(sys.argv[1:])
         with _full_errors():
             _check_sweep(config_name, schema)
             main()
@@ -139,7 +147,8 @@ def translate(error: Exception, schema: type[Any]) -> str:
         return f"{_found('argument .(.+).$', text.splitlines()[0])}: one run takes one value; -m makes a run of each"
     unknown = _found(r"Could not override '([^']+)'", text) or _found(r"Key '([^']+)' not in", text)
     if unknown:
-        groups = sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "hydra")
+        sections = {name.partition(".")[0] for name in leaf_keys(schema)} | {"experiment"}
+        groups = sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name in sections)
         return f"{unknown}: no such key{nearest(unknown, sorted({*leaf_keys(schema), *groups}))}"
     if "is not Optional" in text:
         return f"{_found(r'full_key: (.+)', text)}: needs a value, got null"

@@ -1,10 +1,10 @@
-"""One image file, JPEG or PNG, becomes gray pixels: (height, width) uint8; and the two things only PIL can do (resize, write PNG).
+"""One image file, JPEG or PNG, becomes gray pixels, (height, width) uint8; PIL's resize and PNG writer stand here too.
 
 What is decided here, once for every command: colour becomes ITU-R 601 luma; 16-bit gray is scaled over its full range
-(65535 becomes 255, division by 257, whatever range the film itself uses); transparency is laid over black, the colour of
-air; an EXIF orientation is obeyed, so that the heart lies where a viewer shows it; colour profiles and gamma are ignored.
-A file that cannot be decoded whole raises BadImageError with the reason and without the path.  Labels, patients and the
-size that a model wants are none of this module's business.
+(65535 becomes 255, division by 257, whatever range the film itself uses); transparency is laid over black, the colour
+of air; an EXIF orientation is obeyed, so that the heart lies where a viewer shows it; colour profiles and gamma are
+ignored.  A file that cannot be decoded whole raises BadImageError with the reason and without the path.  Labels,
+patients and the size that a model wants are none of this module's business.
 """
 
 from __future__ import annotations
@@ -35,7 +35,17 @@ MIN_SIDE_PX = 16
 MAX_FILE_BYTES = 2**29
 
 # What PIL and zlib raise on damaged files.
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, struct.error, zlib.error)
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
 
 
 def decode_file(path: Path) -> Gray:
@@ -73,24 +83,17 @@ def decode_bytes(data: bytes) -> Gray:
         BadImageError: empty, not JPEG or PNG, truncated, damaged, or of absurd dimensions.
     """
     if data.startswith(b"\xff\xd8\xff"):
-        return _decode_jpeg(data)
+        return _decode(_jpeg_parts(data), JpegImageFile)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return _decode_png(data)
+        return _decode(_png_parts(data), PngImageFile)
     if not data:
         raise BadImageError("empty file (0 bytes)")
     raise BadImageError(f"not a JPEG or PNG file (it begins with {data[:8]!r})")
 
 
-def resize(image: Gray, height: int, width: int, *, box: tuple[float, float, float, float] | None = None) -> Gray:
-    """Anti-aliased bilinear resize (PIL widens the filter when it shrinks) to (height, width) uint8.
-
-    Args:
-        image: (h, w) uint8.
-        height: rows of the result, px.
-        width: columns of the result, px.
-        box: part of the image to use, as (left, top, right, bottom) in px, fractions allowed; the whole image without it.
-    """
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box=box)
+def resize(image: Gray, height: int, width: int) -> Gray:
+    """A (h, w) uint8 image as (height, width) uint8: bilinear, anti-aliased (PIL widens the filter when it shrinks)."""
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     return np.array(resized, dtype=np.uint8)
 
 
@@ -101,65 +104,71 @@ def encode_png(path: Path, image: Gray) -> None:
     os.replace(partial, path)
 
 
-def _decode_png(data: bytes) -> Gray:
-    try:
-        image = PngImageFile(BytesIO(data))
-        _check_dimensions(image)
-        image.verify()  # every chunk's checksum; it spends the file object, so the pixels are read from a second one
-        image = PngImageFile(BytesIO(data))
-        image.load()
-        return _oriented(_gray(image), _orientation(image.info.get("exif", b"")))
-    except _DECODER_ERRORS as error:
-        raise BadImageError(f"damaged or truncated PNG: {error}") from error
-
-
-def _decode_jpeg(data: bytes) -> Gray:
-    parts = _jpeg_parts(data)
-    try:
-        image = JpegImageFile(BytesIO(parts.pixels))
-        _check_dimensions(image)
-        image.draft("L", None)  # colour files: libjpeg hands out the luma channel itself, and skips the two others
-        image.load()
-        return _oriented(_gray(image), _orientation(parts.exif))
-    except _DECODER_ERRORS as error:
-        raise BadImageError(f"damaged or truncated JPEG: {error}") from error
-
-
 @dataclass(frozen=True)
-class _JpegParts:
-    """A JPEG stripped of its metadata, and the EXIF block that stood in it (empty without one)."""
+class _Parts:
+    """An image file stripped of its metadata, and the EXIF block that stood in it (empty without one).
+
+    PIL is handed no profiles, comments, previews and animation: their damage would become warnings, which cannot be
+    silenced in one thread alone, and they are where a small file hides large data.
+    """
 
     pixels: bytes
     exif: bytes
 
 
-def _jpeg_parts(data: bytes) -> _JpegParts:
-    """Walk the segments up to the image data.
+def _decode(parts: _Parts, opener: type[JpegImageFile] | type[PngImageFile]) -> Gray:
+    """By the opener of one format: `Image.open` would warn about a large file before it can be refused."""
+    try:
+        image = opener(BytesIO(parts.pixels))
+        _check_dimensions(image)
+        image.draft("L", None)  # JPEG in colour: libjpeg hands out the luma channel itself, and skips the two others
+        image.load()
+        return _oriented(_gray(image), _orientation(parts.exif))
+    except _DECODER_ERRORS as error:
+        raise BadImageError(f"damaged or unsupported {opener.format}: {error}") from error
 
-    PIL is handed the file without EXIF, previews, profiles and comments: their damage would become warnings, and a
-    warning cannot be silenced in one thread alone.  JFIF and Adobe segments stay, for they say how colour is coded.
+
+def _png_parts(data: bytes) -> _Parts:
+    """Walk the chunks up to the last; PIL itself checks neither all their checksums nor that there is a last one."""
+    kept, exif, position, kind = [data[:8]], b"", 8, b""
+    while kind != b"IEND":
+        start, kind = position, data[position + 4 : position + 8]
+        position += 12 + int.from_bytes(data[start : start + 4], "big")
+        if position > len(data):
+            raise BadImageError("truncated PNG: it breaks off before its end chunk")
+        chunk = data[start:position]
+        if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
+            raise BadImageError(f"damaged PNG: the checksum of chunk {kind!r} does not fit")
+        if kind == b"eXIf":
+            exif = chunk[8:-4]
+        if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
+            kept.append(chunk)
+    return _Parts(pixels=b"".join(kept), exif=exif)
+
+
+def _jpeg_parts(data: bytes) -> _Parts:
+    """Walk the segments up to the image data; JFIF and Adobe segments stay, for they say how colour is coded.
+
     libjpeg fills a stream that breaks off with gray, so the end marker is looked for here.
     """
-    kept, exif, position = [data[:2]], b"", 2
-    while True:
+    kept, exif, position, marker = [data[:2]], b"", 2, 0
+    while marker != 0xDA:
         start = position
         while data[position : position + 1] == b"\xff":
             position += 1
-        marker = data[position] if start < position < len(data) else -1
+        marker = data[position] if start < position < len(data) else 0
         length = int.from_bytes(data[position + 1 : position + 3], "big")
         position += 1 + length
         if marker < 0xC0 or length < 2 or position > len(data):
-            raise BadImageError("damaged or truncated JPEG: it breaks off before the image data")
+            raise BadImageError("damaged or truncated JPEG: its segments do not lead to image data")
         segment = data[start:position]
-        if marker == 0xE1 and b"Exif\x00\x00" in segment[:12] and not exif:
-            exif = segment[segment.index(b"Exif") :]
+        if marker == 0xE1 and b"Exif\x00\x00" in segment[:16]:
+            exif = segment[segment.index(b"Exif") + 6 :]
         if not 0xE1 <= marker <= 0xED and marker not in (0xEF, 0xFE):
             kept.append(segment)
-        if marker == 0xDA:
-            break
     if data.find(b"\xff\xd9", position) < 0:
         raise BadImageError("truncated JPEG: it has no end marker")
-    return _JpegParts(pixels=b"".join([*kept, data[position:]]), exif=exif)
+    return _Parts(pixels=b"".join([*kept, data[position:]]), exif=exif)
 
 
 def _check_dimensions(image: Image.Image) -> None:
@@ -176,8 +185,8 @@ def _check_dimensions(image: Image.Image) -> None:
 def _gray(image: Image.Image) -> Gray:
     """Any mode that JPEG and PNG know -> (height, width) uint8."""
     if image.mode.startswith("I"):
-        wide = np.clip(np.asarray(image), 0, 65535).astype(np.uint32)
-        return ((wide + 128) // 257).astype(np.uint8)
+        wide: NDArray[np.uint32] = np.clip(np.asarray(image), 0, 65535).astype(np.uint32)
+        return np.floor_divide(wide + 128, 257).astype(np.uint8)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         colour = image.convert("RGBA")
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
@@ -189,15 +198,14 @@ def _gray(image: Image.Image) -> Gray:
 
 def _orientation(exif: bytes) -> int:
     """The EXIF orientation, 1 to 8; 1 (as stored) where there is none or the block is damaged."""
-    block = exif.removeprefix(b"Exif\x00\x00")
-    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(block[:4])
+    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(exif[:4])
     try:
         if order is None:
             return 1
-        (start,) = struct.unpack_from(order + "I", block, 4)
-        (num_entries,) = struct.unpack_from(order + "H", block, start)
+        (start,) = struct.unpack_from(order + "I", exif, 4)
+        (num_entries,) = struct.unpack_from(order + "H", exif, start)
         for entry in range(start + 2, start + 2 + 12 * num_entries, 12):
-            tag, kind, _count, value = struct.unpack_from(order + "HHIH", block, entry)
+            tag, kind, _count, value = struct.unpack_from(order + "HHIH", exif, entry)
             if (tag, kind) == (0x0112, 3):  # Orientation, SHORT
                 return int(value) if 1 <= value <= 8 else 1
     except struct.error:

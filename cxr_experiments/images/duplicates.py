@@ -1,4 +1,7 @@
-"""Which images of a manifest are the same file: groups of equal bytes.  Nothing is decoded, so re-encoded copies are not found."""
+"""Which images of a manifest are the same file: groups of equal bytes.
+
+Nothing is decoded, so a copy that was encoded anew is not found.
+"""
 
 from __future__ import annotations
 
@@ -17,5 +20,5 @@ def exact_duplicates(manifest: Manifest) -> tuple[tuple[str, ...], ...]:
 
 
 def content_key(row: ImageRow) -> str:
-    """What equal files share: the SHA-256; "" for phantoms and for files without content, which are copies of nothing."""
+    """What equal files share, their SHA-256; "" for phantoms and files without content, which are copies of nothing."""
     return row.sha256 if row.num_bytes else ""

@@ -1,7 +1,7 @@
 """A decoded film becomes the square that a model takes: (size, size, 1) uint8.
 
-Deterministic, and the same function for the store, for prediction and for every later consumer, so that a model never sees
-pixels made in another way than those it was trained on.  Nothing random happens here, and nothing is rescaled to [0, 1].
+Deterministic, and the same function for the store, for prediction and for every later consumer, so that a model never
+sees pixels made in another way than those it was trained on.  Nothing is random, and nothing is rescaled to [0, 1].
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def prepare(image: Gray, *, size_px: int, resize: str) -> Gray:
     Args:
         image: (height, width) uint8, as `decode` gives it.
         size_px: side of the square, px.
-        resize: "squash" stretches the film, so that all of it is kept and its aspect ratio is lost; "pad" keeps both and
-            fills with black; "crop" keeps the aspect ratio and the centre.  With pad the width of the black bars tells
-            the aspect ratio, which differs by class in the Kermany set.
+        resize: "squash" stretches the film: all of it is kept and its aspect ratio is lost.  "pad" keeps both and
+            fills with black; the bars tell the aspect ratio, which differs by class in the Kermany set.  "crop" keeps
+            the aspect ratio and the centre.
 
     Raises:
         ConfigError: `resize` is another word.
@@ -54,8 +54,8 @@ def _pad(image: Gray, size_px: int) -> Gray:
 
 
 def _crop(image: Gray, size_px: int) -> Gray:
-    """The largest centred square, scaled; its edges may lie between pixels."""
+    """The largest centred square, scaled."""
     height, width = image.shape
     side = min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    return scale_to(image, size_px, size_px, box=(left, top, left + side, top + side))
+    top, left = (height - side) // 2, (width - side) // 2
+    return scale_to(np.ascontiguousarray(image[top : top + side, left : left + side]), size_px, size_px)

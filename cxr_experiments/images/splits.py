@@ -1,10 +1,10 @@
-"""A manifest is divided into train, validation and test rows by patient, and the division is proven before it is returned.
+"""A manifest is divided into train, validation and test rows by patient, and the division is proven before it goes out.
 
 Where the source names a test split, that one stays untouched, and its train and val images are pooled and cut anew;
 otherwise the test rows are drawn first, from `data.test_seed` alone, so that runs with different seeds share them.
 What is cut are groups of images: connected components over strict patient key, loose key and equal content.
-The order of the draw is that of hashes over (seed, group), so a split depends neither on row order nor on the folder nor on
-the version of a random generator.  No pixel is read here.
+The order of the draw is that of hashes over (seed, group), so a split depends neither on row order nor on the folder
+nor on the version of a random generator.  No pixel is read here.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Split:
     """Which rows of a manifest train, validate and test.
 
     Attributes:
-        train, val, test: (k,) int64 row numbers into `manifest.rows`, rising, read-only; each row stands in exactly one.
+        train, val, test: (k,) int64 row numbers into `manifest.rows`, rising, read-only; each row stands in one.
         digest: 64 hex digits over the image ids of the three parts.
         test_digest: 64 hex digits over id, label and content of the test rows: what the test ledger knows a split by.
     """
@@ -85,7 +85,10 @@ def make_split(manifest: Manifest, data: DataConfig, *, seed: int) -> Split:
         test = _held_out(manifest.rows, data.test_fraction, draw=f"test:{data.test_seed}")
     pool = [row for row in manifest.rows if row.image_id not in test]
     val = _held_out(pool, data.val_fraction, draw=f"val:{seed}")
-    parts = {row.image_id: "test" if row.image_id in test else "val" if row.image_id in val else "train" for row in manifest.rows}
+    parts = {
+        row.image_id: "test" if row.image_id in test else "val" if row.image_id in val else "train"
+        for row in manifest.rows
+    }
     split = _assemble(manifest, parts)
     prove_disjoint(manifest, split, patient_rule=data.patient_rule)
     return split
@@ -102,7 +105,9 @@ def prove_disjoint(manifest: Manifest, split: Split, *, patient_rule: str) -> No
     """
     placed = np.concatenate([split.train, split.val, split.test])
     if not np.array_equal(np.sort(placed), np.arange(len(manifest.rows))):
-        raise LeakageError(f"the split places {len(placed)} rows of {len(manifest.rows)}, some of them twice or not at all")
+        raise LeakageError(
+            f"the split places {len(placed)} rows of {len(manifest.rows)}, some of them twice or not at all"
+        )
     train, val, test = ([manifest.rows[i] for i in part] for part in (split.train, split.val, split.test))
     for shared in _KEYS:
         _refuse_shared(train, val, shared, "train and val")
@@ -113,8 +118,8 @@ def prove_disjoint(manifest: Manifest, split: Split, *, patient_rule: str) -> No
 def group_names(rows: Sequence[ImageRow]) -> dict[str, str]:
     """Image id -> name of its group, the smallest image id in it.
 
-    A group is a connected component over strict patient key, loose key and equal content: if A shares a patient with B and
-    B's file is a copy of C's, all three stay together.
+    A group is a connected component over strict patient key, loose key and equal content: if A shares a patient with
+    B and B's file is a copy of C's, all three stay together.
     """
     parent = {row.image_id: row.image_id for row in rows}
 
@@ -134,17 +139,18 @@ def group_names(rows: Sequence[ImageRow]) -> dict[str, str]:
 
 
 def write_split(path: Path, manifest: Manifest, split: Split) -> None:
-    """Write one CSV line per image, in manifest order, under a temporary name first: image_id,split,patient,group,label."""
+    """Write image_id,split,patient,group,label: one CSV line per image in manifest order, a temporary name first."""
     rows = manifest.rows
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    lines: list[list[object]] = []
+    lines: dict[str, list[str]] = {}
     for name, part in (("train", split.train), ("val", split.val), ("test", split.test)):
-        groups = group_names([rows[i] for i in part])
-        lines += [[rows[i].image_id, name, rows[i].patient, groups[rows[i].image_id], rows[i].label] for i in part]
+        groups = group_names([rows[i] for i in part])  # a group of train or val never counts test rows in
+        for row in (rows[i] for i in part):
+            lines[row.image_id] = [row.image_id, name, row.patient, groups[row.image_id], str(row.label)]
     with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(sorted(lines, key=lambda line: str(line[0])))
+        writer.writerows(lines[row.image_id] for row in rows)
     os.replace(partial, path)
 
 
@@ -164,7 +170,9 @@ def read_split(path: Path, manifest: Manifest) -> Split:
     parts: dict[str, str] = {}
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(COLUMNS) or line[1] not in ("train", "val", "test") or line[0] in parts:
-            raise DataError(f"split file {path}, line {number}: expected a new image and train, val or test, got {line}")
+            raise DataError(
+                f"split file {path}, line {number}: expected a new image and train, val or test, got {line}"
+            )
         parts[line[0]] = line[1]
     known = {row.image_id for row in manifest.rows}
     if strange := sorted(known ^ set(parts)):
@@ -191,15 +199,13 @@ def _held_out(rows: Sequence[ImageRow], fraction: float, *, draw: str) -> set[st
     return {row.image_id for name in taken for row in groups[name]}
 
 
-def _smallest_spare(
-    label: int, strata: dict[frozenset[int], list[str]], taken: set[str], sizes: dict[str, int]
-) -> str:
+def _smallest_spare(label: int, strata: dict[frozenset[int], list[str]], taken: set[str], sizes: dict[str, int]) -> str:
     """The smallest group with images of `label` whose loss still leaves both labels on the other side."""
     holders = [{name for labels, names in strata.items() if wanted in labels for name in names} for wanted in (0, 1)]
     spare = [name for name in holders[label] if all(others - taken - {name} for others in holders)]
     if not spare:
         raise DataError(
-            f"label {label} stands in {len(holders[label])} patient group(s) of {len(sizes)}, too few to hold some out; "
+            f"label {label} stands in {len(holders[label])} of {len(sizes)} patient groups, too few to hold some out: "
             f"each class needs images of at least 2 patients besides the test split, and 3 where that is drawn as well"
         )
     return min(spare, key=lambda name: (sizes[name], name))
@@ -235,7 +241,9 @@ def _refuse_shared(left: Sequence[ImageRow], right: Sequence[ImageRow], shared: 
 def _assemble(manifest: Manifest, parts: dict[str, str]) -> Split:
     """Image id -> part, as sorted row numbers and the two digests."""
     rows = manifest.rows
-    where = {name: [i for i, row in enumerate(rows) if parts[row.image_id] == name] for name in ("train", "val", "test")}
+    where = {
+        name: [i for i, row in enumerate(rows) if parts[row.image_id] == name] for name in ("train", "val", "test")
+    }
     told = {name: sorted(rows[i].image_id for i in part) for name, part in where.items()}
     test = sorted((rows[i].image_id, rows[i].label, rows[i].sha256) for i in where["test"])
     arrays = {name: np.array(part, dtype=np.int64) for name, part in where.items()}

@@ -1,9 +1,9 @@
 """AugmentationConfig -> one function on a batch: one composed warp, then contrast and brightness.
 
-Comes in: uint8 batches and a seed of two numbers.  Goes out: uint8 batches of the same shape.  Rotation, translation, zoom,
-flip and crop are multiplied into one matrix, so that each pixel is interpolated once.  Everything is computed in float32,
-then rounded, clipped and cast: a bare cast would wrap 260.0 to 4.  Stateless: the same seed gives the same batch, eagerly and
-inside tf.data.
+Comes in: uint8 batches and a seed of two numbers.  Goes out: uint8 batches of the same shape.  Rotation, translation,
+zoom, flip and crop are multiplied into one matrix, so that each pixel is interpolated once.  Everything is computed in
+float32, then rounded, clipped and cast: a bare cast would wrap 260.0 to 4.  Stateless: the same seed gives the same
+batch, eagerly and inside tf.data.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _ROTATION, _SHIFT_X, _SHIFT_Y, _ZOOM, _FLIP, _AREA, _ASPECT, _CROP_X, _CROP_Y, _
 class Warp:
     """What happens to the geometry of each image of a batch; every field is a float32 tensor (n,).
 
-    rotation_radians turns counter-clockwise as seen; shift_x, shift_y move the picture right and down, in fractions of the
-    side; scale > 1 magnifies; mirror is -1.0 or 1.0; crop_width, crop_height are fractions of the sides, in (0, 1], and
-    crop_x, crop_y in [0, 1] place the crop between the left (top) border and the right (bottom) one.
+    rotation_radians turns counter-clockwise as seen; shift_x, shift_y move the picture right and down, in fractions of
+    the side; scale > 1 magnifies; mirror is -1.0 or 1.0; crop_width, crop_height are fractions of the sides, in (0, 1],
+    and crop_x, crop_y in [0, 1] place the crop between the left (top) border and the right (bottom) one.
     """
 
     rotation_radians: tf.Tensor
@@ -46,8 +46,8 @@ def make_augmentation(config: AugmentationConfig) -> Augmentation:
     """The random change of one batch that `config` describes.
 
     Returns:
-        A function (images (n, height, width, 1) uint8, seed (2,) int32) -> (n, height, width, 1) uint8.  When every range
-        of `config` is empty it returns its argument itself.
+        A function (images (n, height, width, 1) uint8, seed (2,) int32) -> (n, height, width, 1) uint8.  When every
+        range of `config` is empty it returns its argument itself.
     """
     warps, shades = _changes_geometry(config), config.contrast_fraction > 0 or config.brightness_fraction > 0
     if not warps and not shades:
@@ -91,8 +91,8 @@ def apply_warp(images: tf.Tensor, warp: Warp, *, fill_mode: str) -> tf.Tensor:
 def warp_matrices(warp: Warp, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """Rows (a0, a1, a2, b0, b1, b2, 0, 0) that send an output pixel (x, y) to the input pixel it is read from.
 
-    The picture is cropped and mirrored, scaled, turned about its middle, then shifted; read backwards from the output pixel p:
-    source = crop middle + (mirror, 1) * crop * R(-rotation) (p - middle - shift) / scale.
+    The picture is cropped and mirrored, scaled, turned about its middle, then shifted; read backwards from the output
+    pixel p: source = crop middle + (mirror, 1) * crop * R(-rotation) (p - middle - shift) / scale.
 
     Args:
         warp: (n,) per field.

@@ -28,3 +28,9 @@ def augmented_examples(
     batch = tf.constant(images)
     versions = [augment(batch, tf.constant([seed, number], tf.int32)).numpy() for number in range(num_versions)]
     return np.stack([images, *versions], axis=1)[..., 0]
+
+
+def gray_ramp(size_px: int) -> NDArray[np.uint8]:
+    """A (1, size, size, 1) uint8 ramp from black to white: the input example of a saved model shows nobody's chest."""
+    ramp = np.linspace(0, 255, size_px).round().astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(ramp[None, None, :, None], (1, size_px, size_px, 1)))

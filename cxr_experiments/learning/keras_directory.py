@@ -1,19 +1,20 @@
-"""The reference route `pipeline=keras_directory`: the split's files linked into train|val/CLASS, read by Keras' own loader.
+"""`pipeline=keras_directory`, the reference route: the split's files linked into train|val/CLASS, read by Keras.
 
 Comes in: manifest and split.  Goes out: batches like `pipeline`'s, of the same files.  Pixels differ from the store's a
-little, since Keras resizes without anti-aliasing; images are cached in memory.  It exists to be compared with, and does not
-feed `evaluate`.
+little, since Keras resizes without anti-aliasing; images are cached in memory.  It exists to be compared with, and does
+not feed `evaluate`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import keras
 import tensorflow as tf
+from filelock import FileLock
 
 from cxr_experiments.config.schema import DataConfig, ExperimentConfig
 from cxr_experiments.config.seeds import Seeds, derive
@@ -26,29 +27,26 @@ from cxr_experiments.learning.augmentation import Augmentation
 def link_split(manifest: Manifest, split: Split, data: DataConfig, folder: Path) -> Path:
     """A tree train|val/CLASS of links to the split's files, made once; test is left out.
 
-    Where the system cannot link, files are copied; phantoms are written as PNG.  Names begin with the row number, so that
-    sorted names are manifest order.  The tree appears under its final name when it is whole.
+    Where the system cannot link, files are copied; phantoms are written as PNG.  Names begin with the row number, so
+    that sorted names are manifest order.  The tree appears under its final name when it is whole.
 
     Returns:
-        folder/<key>, the key being of manifest and split.
+        folder/<key>, the key being of the manifest, where its files lie, and the split.
     """
-    place = folder / f"{manifest.digest[:12]}-{split.digest[:12]}"
-    if place.is_dir():
-        return place
+    key = hashlib.sha256(f"{manifest.digest} {manifest.root} {split.digest}".encode()).hexdigest()[:16]
+    place, partial = folder / key, folder / f"{key}.partial"
     folder.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{place.name}.", dir=folder))
-    for side, rows in (("train", split.train), ("val", split.val)):
-        for name in manifest.classes:
-            (partial / side / name).mkdir(parents=True)
-        for number in sorted(int(row) for row in rows):
-            row = manifest.rows[number]
-            _place_file(row, manifest, data, partial / side / manifest.classes[row.label] / f"{number:07d}")
-    try:
+    with FileLock(folder / f"{key}.lock"):
+        if place.is_dir():
+            return place
+        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+        for side, rows in (("train", split.train), ("val", split.val)):
+            for name in manifest.classes:
+                (partial / side / name).mkdir(parents=True)
+            for number in rows.tolist():
+                row = manifest.rows[number]
+                _place_file(row, manifest, data, partial / side / manifest.classes[row.label] / f"{number:07d}")
         partial.rename(place)
-    except OSError:
-        if not place.is_dir():
-            raise
-        shutil.rmtree(partial)  # another process was first
     return place
 
 

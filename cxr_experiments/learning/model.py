@@ -1,8 +1,8 @@
 """Depth + pooling (or a builder of the user's own) -> an uncompiled keras.Model on uint8 gray images.
 
-Comes in: the checked config and the seeds.  Goes out: a functional model of Keras' own layers alone (no custom object, no
-Lambda), so that a saved file opens anywhere without this package.  It rescales its input itself.  Compiling and fitting is
-`trainer`'s.
+Comes in: the checked config and the seeds.  Goes out: a functional model of Keras' own layers alone (no custom object,
+no Lambda), so that a saved file opens anywhere without this package.  It rescales its input itself.  Compiling and
+fitting is `trainer`'s.
 """
 
 from __future__ import annotations
@@ -59,9 +59,8 @@ def build_model(config: ExperimentConfig, seeds: Seeds) -> keras.Model:
         features = _head(features, config.pooling, seeds, policy)
     else:
         features = _custom_features(scaled, config, seeds)
-    logit = keras.layers.Dense(
-        1, dtype="float32", kernel_initializer=_glorot(seeds.init, "logit"), name="logit"
-    )(features)
+    initializer = _glorot(seeds.init, "logit")
+    logit = keras.layers.Dense(1, dtype="float32", kernel_initializer=initializer, name="logit")(features)
     probability = keras.layers.Activation("sigmoid", dtype="float32", name="probability")(logit)
     return keras.Model(inputs, probability, name="cxr")
 
@@ -69,8 +68,8 @@ def build_model(config: ExperimentConfig, seeds: Seeds) -> keras.Model:
 def matched_head(height: int, width: int, num_channels: int, dense_units: int) -> MatchedHead:
     """The flatten head whose parameters come nearest to those of the global-average head.
 
-    Channels are chosen so that the flattened vector is about as long as gap's dense layer is wide allows, then the units
-    are solved for.  Biases and the logit layer count.
+    Channels are chosen so that a hidden layer of about `dense_units` fits, then the units are solved for, biases and
+    the logit layer counted in.
 
     Args:
         height, width, num_channels: Shape of the last feature map.
@@ -101,8 +100,8 @@ def _blocks(inputs: Any, depth: DepthConfig, seed: int, policy: keras.DTypePolic
     smallest_px = 2 ** len(depth.filters)
     if inputs.shape[1] < smallest_px:
         raise ConfigError(
-            f"data.image_size_px={inputs.shape[1]} is too small for {len(depth.filters)} blocks, each of which halves the "
-            f"image: use at least data.image_size_px={smallest_px}, or fewer blocks (depth=shallow)"
+            f"data.image_size_px={inputs.shape[1]} is too small for {len(depth.filters)} blocks, each of which halves "
+            f"the image: use at least data.image_size_px={smallest_px}, or fewer blocks (depth=shallow)"
         )
     features = inputs
     for block, (filters, num_convolutions) in enumerate(zip(depth.filters, depth.convolutions, strict=True), start=1):
@@ -110,7 +109,13 @@ def _blocks(inputs: Any, depth: DepthConfig, seed: int, policy: keras.DTypePolic
             name = f"block{block}_conv{layer}"
             # no bias: the normalization behind it has one
             features = keras.layers.Conv2D(
-                filters, 3, padding="same", use_bias=False, dtype=policy, kernel_initializer=_glorot(seed, name), name=name
+                filters,
+                3,
+                padding="same",
+                use_bias=False,
+                dtype=policy,
+                kernel_initializer=_glorot(seed, name),
+                name=name,
             )(features)
             features = keras.layers.BatchNormalization(dtype=policy, name=f"block{block}_norm{layer}")(features)
             features = keras.layers.ReLU(dtype=policy, name=f"block{block}_relu{layer}")(features)
@@ -127,7 +132,8 @@ def _head(features: Any, pooling: PoolingConfig, seeds: Seeds, policy: keras.DTy
         features = keras.layers.GlobalMaxPooling2D(dtype=policy, name="pooling")(features)
     else:
         if pooling.kind == "flatten_matched":
-            head = matched_head(*features.shape[1:], pooling.dense_units)
+            _, height, width, num_channels = features.shape
+            head = matched_head(height, width, num_channels, units)
             units = head.units
             features = keras.layers.Conv2D(
                 head.channels, 1, dtype=policy, kernel_initializer=_glorot(seeds.init, "squeeze"), name="squeeze"
@@ -159,7 +165,7 @@ def _custom_features(inputs: Any, config: ExperimentConfig, seeds: Seeds) -> Any
             f"model.builder={spec} returned {what}; expected a Keras tensor of shape (batch, features), "
             "for example from GlobalAveragePooling2D"
         )
-    _refuse_custom_layers(keras.Model(inputs, features), spec)
+    _refuse_custom_objects(inputs, features, spec)
     return features
 
 
@@ -178,10 +184,11 @@ def _load_builder(spec: str) -> tuple[Path, Builder]:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; its functions: {', '.join(names) or 'none'}"
         raise ConfigError(f"model.builder={spec}: {path} has no function {name}{hint}")
-    if len(inspect.signature(builder).parameters) != 2:
-        raise ConfigError(
-            f"model.builder={spec}: {name}{inspect.signature(builder)} must take two arguments, (inputs, seed)"
-        )
+    try:
+        inspect.signature(builder).bind(None, 0)
+    except TypeError as error:
+        signature = f"{name}{inspect.signature(builder)}"
+        raise ConfigError(f"model.builder={spec}: {signature} must take two arguments, (inputs, seed)") from error
     return path, builder
 
 
@@ -204,12 +211,20 @@ def _place(error: BaseException, path: Path) -> str:
     return f"{path}, line {lines[-1]}: " if lines else ""
 
 
-def _refuse_custom_layers(model: keras.Model, spec: str) -> None:
-    """ConfigError unless every layer is Keras' own: the saved model must open without the user's file, safely."""
+def _refuse_custom_objects(inputs: Any, features: Any, spec: str) -> None:
+    """ConfigError unless everything is Keras' own: the saved model must open without the user's file, safely."""
+    try:
+        model = keras.Model(inputs, features)
+    except ValueError as error:
+        raise ConfigError(f"model.builder={spec} returned a tensor that was not made from its inputs") from error
+    mend = "which a saved model cannot carry safely: build it from Keras' own layers and functions alone"
     for layer in model._flatten_layers():
-        foreign = not type(layer).__module__.startswith("keras.")
-        if foreign or isinstance(layer, keras.layers.Lambda):
+        kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
+        if not kind.startswith("keras.") or isinstance(layer, keras.layers.Lambda):
+            raise ConfigError(f"model.builder={spec}: layer {layer.name} is a {kind}, {mend}")
+        try:
+            keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+        except (TypeError, ValueError) as error:
             raise ConfigError(
-                f"model.builder={spec}: layer {layer.name} is a {type(layer).__module__}.{type(layer).__qualname__}, which a "
-                "saved model cannot carry safely: build it from Keras' own layers (no Lambda, no class of your own)"
-            )
+                f"model.builder={spec}: layer {layer.name} holds an object of your own, {mend}"
+            ) from error

@@ -1,9 +1,9 @@
 """Store + split -> tf.data batches: the one input route of every run.
 
 Comes in: the memory-mapped uint8 images, row numbers, seeds.  Goes out: (images (b, size, size, 1) uint8, labels (b, 1)
-float32) batches.  Everything about a training step (which images, which augmentation) is a pure function of the seeds and the
-step number, so training can begin at any step, and a second run in the same process sees the same batches.  Pages of the
-store are read batch by batch and never held.
+float32) batches.  Everything about a training step (which images, which augmentation) is a pure function of the seeds
+and the step number, so training can begin at any step, and a second run in the same process sees the same batches.
+Pages of the store are read batch by batch and never held.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def make_pipeline(config: ExperimentConfig, store: Store, split: Split, seeds: S
     else:
         if config.imbalance.kind == "balanced":
             raise ConfigError(
-                "imbalance=balanced is not possible with pipeline=keras_directory, which reads each file once per epoch: "
-                "use pipeline=store, or imbalance=class_weight"
+                "imbalance=balanced is not possible with pipeline=keras_directory, which reads each file once per "
+                "epoch: use pipeline=store, or imbalance=class_weight"
             )
         linked = link_split(store.manifest, split, config.data, folder)
         train, val = directory_batches(linked, store.manifest.classes, config, seeds, augment)
@@ -96,8 +96,9 @@ def epoch_order(
         indices: (k,) rows to draw from.
         seed: The run's order seed.
         epoch: 0-based.
-        imbalance: `balanced` draws both classes equally often, still k rows: the rarer class is repeated (no image twice
-            more than another), of the other a different part is left out each epoch.  Anything else takes each row once.
+        imbalance: `balanced` draws both classes equally often, k rows in all: of the rarer class some rows come once
+            more than others, of the other class a different part is left out each epoch.  Anything else takes each
+            row once.
 
     Returns:
         (k,) rows.
@@ -156,7 +157,7 @@ def training_batches(
 def evaluation_batches(
     images: NDArray[np.uint8], labels: NDArray[np.int8], indices: NDArray[np.int64], batch_size: int
 ) -> tf.data.Dataset:
-    """One pass over the rows `indices`, in their order, unaugmented: (images (b, size, size, 1) uint8, labels (b, 1))."""
+    """One pass over the rows `indices`, in their order, unaugmented; elements as in training."""
     steps = tf.data.Dataset.range(math.ceil(len(indices) / batch_size))
     gathered = _gather(
         steps, Source(images, labels, indices), lambda step: indices[step * batch_size : (step + 1) * batch_size]
@@ -179,7 +180,8 @@ def _gather(steps: tf.data.Dataset, source: Source, rows_of: Callable[[int], NDA
         return np.ascontiguousarray(source.images[rows]), source.labels[rows].astype(np.float32)[:, None]
 
     def gathered(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        images, labels = tf.numpy_function(read, [step], (tf.uint8, tf.float32))
+        # Stateless, and said so: behind a stateful map, op determinism makes every later stage wait for the model.
+        images, labels = tf.numpy_function(read, [step], (tf.uint8, tf.float32), stateful=False)
         return step, tf.ensure_shape(images, (None, *side_px)), tf.ensure_shape(labels, (None, 1))
 
     return steps.map(gathered)

@@ -1,30 +1,57 @@
 """A run while it is being made: its folder first, MLflow second, and how it ended, whatever happens.
 
-`live_run` is a context: it claims the folder, opens the MLflow run, and on the way out writes FINISHED, FAILED or KILLED with
+`plan_run` says what the run is; `live_run` is a context: it claims the folder, opens the MLflow run, and on the way out writes FINISHED, FAILED or KILLED with
 the reason into both.  When MLflow fails on the way, the run goes on and the loss is said once.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from cxr_experiments.config.compose import write_config
+from cxr_experiments.config.identity import Identity, identify, package_version, run_name, told_params
+from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.errors import Terminated, TrackingError
+from cxr_experiments.images.manifest import Manifest
+from cxr_experiments.images.splits import Split, write_split
 from cxr_experiments.record import tracking
+from cxr_experiments.record.provenance import Provenance, collect_provenance, uncommitted_change
 from cxr_experiments.record.run_folder import (
     FAILED,
     FINISHED,
     KILLED,
     RunFolder,
     append_json_line,
+    claim,
+    finished,
     record_event,
     write_json,
 )
 from cxr_experiments.record.tracking import RunCard, TrackingPlace
+
+# Small files of the folder that MLflow keeps as artifacts too; model and predictions follow when there are some.
+RECORDS = ("config.yaml", "identity.json", "provenance.json", "uncommitted.diff", "split.csv", "metrics.jsonl", "events.jsonl")
+
+RESULTS = ("scores.csv", "threshold.json", "costs.json", "predictions_val.csv", "figures")
+
+
+class Epoch(Protocol):
+    """What a trainer tells of one epoch, counted from 0."""
+
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
+    @property
+    def duration_s(self) -> float: ...
+    @property
+    def images_per_s(self) -> float: ...
 
 
 @dataclass
@@ -41,18 +68,26 @@ class LiveRun:
         """Path of the run in MLflow's UI, behind http://HOST:PORT/."""
         return f"#/experiments/{self.place.experiment_id}/runs/{self.mlflow_id}" if self.place else ""
 
-    def epoch(self, epoch: int, metrics: Mapping[str, float], **more: float) -> None:
-        """One epoch's metrics: a line of metrics.jsonl, then one step in MLflow (under Keras' names alone)."""
-        append_json_line(self.folder.file("metrics.jsonl"), {"epoch": epoch, **metrics, **more})
-        self._tell(tracking.log_epoch, epoch, metrics)
+    @property
+    def run_id(self) -> str:
+        """Our id, 12 hex digits."""
+        return self.folder.run_id
 
-    def tell_final(self, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
-        """Headline metrics and files to MLflow."""
-        self._tell(tracking.log_final, metrics, files)
+    def epoch(self, record: Epoch) -> None:
+        """One epoch: a line of metrics.jsonl, then one step in MLflow under Keras' names."""
+        speed = {"duration_s": record.duration_s, "images_per_s": record.images_per_s}
+        append_json_line(self.folder.file("metrics.jsonl"), {"epoch": record.epoch, **record.metrics, **speed})
+        self._tell(tracking.log_epoch, record.epoch, record.metrics)
 
-    def tell_model(self, model: Any, example: Any, requirements: Sequence[str]) -> None:
-        """The model to MLflow."""
-        self._tell(tracking.log_model, model, example, requirements)
+    def tell_results(self, values: Mapping[str, float]) -> None:
+        """To MLflow: the headlines among `values`, and the folder's small files and figures."""
+        record_files = [self.folder.file(name) for name in (*RECORDS, *RESULTS)]
+        self._tell(tracking.log_final, values, record_files)
+
+    def tell_model(self, model: Any, example: Any) -> None:
+        """To MLflow: the Keras model, and the packages that load it."""
+        packages = [f"{name}=={package_version(name)}" for name in ("tensorflow", "keras", "numpy")]
+        self._tell(tracking.log_model, model, example, packages)
 
     def end(self, status: str, reason: str = "") -> None:
         """Close the run in MLflow."""
@@ -68,17 +103,54 @@ class LiveRun:
             print(f"warning: {error}; the run goes on and {self.folder.path} has everything", file=sys.stderr)
 
 
+@dataclass(frozen=True)
+class RunPlan:
+    """Everything that is known of a run before it is trained."""
+
+    config: ExperimentConfig
+    manifest: Manifest
+    split: Split
+    experiment_name: str
+    identity: Identity
+
+
+def plan_run(config: ExperimentConfig, manifest: Manifest, split: Split, runs: Path) -> RunPlan:
+    """Name and identify a run; with `rerun=true` it is the first replicate that has not finished yet.
+
+    Runs on phantoms go to experiments named phantom-*, so that nobody compares them with real ones by accident.
+    """
+    synthetic_name = manifest.synthetic and not config.experiment_name.startswith("phantom-")
+    name = f"phantom-{config.experiment_name}" if synthetic_name else config.experiment_name
+    identities = (identify(config, manifest.digest, split.digest, replicate=number) for number in itertools.count())
+    open_ones = (one for one in identities if not config.rerun or finished(runs, name, one) is None)
+    return RunPlan(config, manifest, split, name, next(open_ones))
+
+
+def find_finished(plan: RunPlan, runs: Path) -> RunFolder | None:
+    """The finished run with the plan's identity, or None."""
+    return finished(runs, plan.experiment_name, plan.identity)
+
+
 @contextmanager
-def live_run(folder: RunFolder, place: TrackingPlace | None, card: RunCard) -> Iterator[LiveRun]:
-    """Open a claimed run in MLflow, hand it out, and close it as what it became.
+def live_run(home: Path, plan: RunPlan) -> Iterator[LiveRun]:
+    """Claim the run's folder, open its MLflow run, hand both out, and close them as what the run became.
 
     Raises:
+        RunError: another process trains this very run.
         TrackingError: MLflow does not answer at the start.
     """
+    config = replace(plan.config, tracking=replace(plan.config.tracking, uri=_bare(plan.config.tracking.uri)))
+    provenance = collect_provenance()
+    place = tracking.open_place(plan.config.tracking, home, plan.experiment_name)
+    folder = claim(home / "runs", plan.experiment_name, plan.identity)
     try:
-        mlflow_id = tracking.start_run(place, card)
-    except TrackingError as error:
-        record_event(folder, FAILED, str(error))
+        write_config(folder.file("config.yaml"), config)
+        write_split(folder.file("split.csv"), plan.manifest, plan.split)
+        write_json(folder.file("provenance.json"), asdict(provenance))
+        folder.file("uncommitted.diff").write_text(uncommitted_change(), encoding="utf-8")
+        mlflow_id = tracking.start_run(place, _card(plan, provenance))
+    except BaseException as error:
+        record_event(folder, FAILED, f"{type(error).__name__}: {error}")
         raise
     if place is not None:
         write_json(folder.file("mlflow.json"), {"run_id": mlflow_id, "experiment_id": place.experiment_id})
@@ -97,5 +169,31 @@ def live_run(folder: RunFolder, place: TrackingPlace | None, card: RunCard) -> I
 
 def _close(run: LiveRun, status: str, reason: str) -> None:
     record_event(run.folder, status, reason)
-    run.tell_final({}, [run.folder.file("events.jsonl")])
+    run.tell_results({})
     run.end(status, reason)
+
+
+def _card(plan: RunPlan, provenance: Provenance) -> RunCard:
+    """What MLflow shows of the run; the whole digests are tags, since MLflow cuts its own at 36 characters."""
+    manifest, identity = plan.manifest, plan.identity
+    return RunCard(
+        name=run_name(plan.config, identity.replicate),
+        params=told_params(plan.config),
+        tags={
+            "cxr.run_id": identity.run_id,
+            "cxr.replicate": str(identity.replicate),
+            "cxr.synthetic": str(manifest.synthetic).lower(),
+            "cxr.data_source": manifest.source,
+            "cxr.dataset_digest": manifest.digest,
+            "cxr.split_digest": plan.split.digest,
+            "cxr.patients": "verified disjoint" if manifest.patients_verifiable else "not verifiable",
+            "mlflow.source.name": "cxr_experiments.train",
+            "mlflow.source.git.commit": provenance.commit,
+        },
+        dataset_source=manifest.source,
+        dataset_digest=manifest.digest,
+    )
+
+
+def _bare(uri: str | None) -> str | None:
+    return uri and tracking.without_credentials(uri)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -23,12 +24,11 @@ PACKAGES = "tensorflow keras numpy scipy pandas pillow scikit-learn mlflow hydra
 
 @dataclass(frozen=True)
 class Provenance:
-    """Commit ("" outside a checkout), uncommitted change as a diff, versions, hardware, command."""
+    """Command, commit ("" outside a checkout), whether anything was uncommitted, versions, hardware."""
 
     command: list[str]
     commit: str
     dirty: bool
-    diff: str
     python: str
     packages: dict[str, str]
     processor: str
@@ -39,13 +39,10 @@ class Provenance:
 
 def collect_provenance() -> Provenance:
     """Look around once; a missing git is an empty commit, never an error."""
-    diff = _git("diff", "HEAD", "--no-color", "--", ".")
-    untracked = _git("ls-files", "--others", "--exclude-standard", "--", "*.py", "*.yaml")
     return Provenance(
-        command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+        command=[Path(sys.argv[0]).stem, *(re.sub(r"(?<=://)[^/@\s]+@", "", word) for word in sys.argv[1:])],
         commit=_git("rev-parse", "HEAD"),
-        dirty=bool(diff or untracked),
-        diff=diff + "".join(f"\nuntracked: {name}" for name in untracked.splitlines()),
+        dirty=bool(uncommitted_change()),
         python=platform.python_version(),
         packages={name: _version(name) for name in PACKAGES},
         processor=_processor(),
@@ -53,6 +50,13 @@ def collect_provenance() -> Provenance:
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         platform=platform.platform(),
     )
+
+
+def uncommitted_change() -> str:
+    """The diff of the checkout against its commit, and the names of new Python and YAML files; "" when clean."""
+    diff = _git("diff", "HEAD", "--no-color", "--", ".")
+    untracked = _git("ls-files", "--others", "--exclude-standard", "--", "*.py", "*.yaml")
+    return diff + "".join(f"\nuntracked: {name}" for name in untracked.splitlines())
 
 
 def _version(name: str) -> str:

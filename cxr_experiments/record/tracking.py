@@ -6,6 +6,7 @@ server.  Nothing is ever read back here to compute a result.  All of MLflow's er
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -68,7 +69,7 @@ def open_place(tracking: TrackingConfig, home: Path, experiment_name: str) -> Tr
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrackingError(f"cannot make {folder}: {error.strerror}") from error
-    uri = tracking.uri or f"sqlite:///{folder / 'mlflow.db'}"
+    uri = _uri(tracking, home)
     with FileLock(folder / ".mlflow.lock"), _door(uri):
         client = _client(uri)
         experiment = client.get_experiment_by_name(experiment_name)
@@ -77,6 +78,14 @@ def open_place(tracking: TrackingConfig, home: Path, experiment_name: str) -> Tr
         # The artifact place can be given here only; a server chooses its own.
         place = None if tracking.kind == "server" else (folder / "artifacts" / experiment_name).as_uri()
         return TrackingPlace(uri, str(client.create_experiment(experiment_name, artifact_location=place)))
+
+
+def find_place(tracking: TrackingConfig, home: Path, told: Path) -> tuple[TrackingPlace | None, str]:
+    """Where a finished run was told to, and its id there, from its folder's mlflow.json; (None, "") when it was not."""
+    if tracking.kind == "disabled" or not told.is_file():
+        return None, ""
+    values = json.loads(told.read_text(encoding="utf-8"))
+    return TrackingPlace(_uri(tracking, home), str(values["experiment_id"])), str(values["run_id"])
 
 
 def start_run(place: TrackingPlace | None, card: RunCard) -> str:
@@ -210,8 +219,15 @@ def without_credentials(text: str) -> str:
     return re.sub(r"(?<=://)[^/@\s]+@", "", text)
 
 
+def _uri(tracking: TrackingConfig, home: Path) -> str:
+    """Always explicit and absolute: MLflow's own default depends on the current directory."""
+    return tracking.uri or f"sqlite:///{home / 'mlruns' / 'mlflow.db'}"
+
+
 def _client(uri: str) -> MlflowClient:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default 7 block 246 s when a server is gone
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # 60 lines of migrations on a fresh database
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     from mlflow import MlflowClient

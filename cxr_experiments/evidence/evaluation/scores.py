@@ -98,9 +98,10 @@ def score_table(scores: Sequence[Score], *, synthetic: bool) -> list[str]:
     over_patients = all(one.num_patients for one in scores)
     rows = [("metric", "value", "95 % interval", "images", "patients", "")]
     for one in scores:
-        interval = f"[{one.low:.4f}, {one.high:.4f}]"
+        interval = "not defined" if np.isnan(one.low) else f"[{one.low:.4f}, {one.high:.4f}]"
+        value = "-" if np.isnan(one.value) else f"{one.value:.4f}"
         patients = str(one.num_patients) if one.num_patients else "-"
-        rows.append((one.name, f"{one.value:.4f}", interval, str(one.num_images), patients, one.note))
+        rows.append((one.name, value, interval, str(one.num_images), patients, one.note))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = [
         f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:<{widths[2]}}  "

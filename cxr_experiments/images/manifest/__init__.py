@@ -1,8 +1,8 @@
 """Where the images come from: a DataConfig becomes a Manifest, one row per image, and a row becomes its pixels.
 
-A row holds id, path, label, patient, split, size and SHA-256; the manifest's digest names the data set wherever it lies.
-Files are listed and hashed, never decoded, by `read_manifest`; `load_pixels` is the one way from a row to pixels, for files
-and for phantoms.  Nothing is divided or resized here.
+A row holds id, path, label, patient, split, size and SHA-256; the manifest's digest names the data set wherever it
+lies.  `read_manifest` lists and hashes files and decodes none; `load_pixels` is the one way from a row to pixels, for
+files and for phantoms.  Nothing is divided or resized here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from cxr_experiments.config.schema import DataConfig
 from cxr_experiments.errors import BadImageError, DataError
 from cxr_experiments.images.decode import Gray, decode_bytes, read_image_bytes
+from cxr_experiments.images.manifest.files import num_cores
 from cxr_experiments.images.manifest.folder import IMAGE_SUFFIXES, has_image_suffix, read_folder
 from cxr_experiments.images.manifest.kermany import KermanyKeys, kermany_keys, read_kermany
 from cxr_experiments.images.manifest.phantoms import read_phantoms, render_row, source_digest
@@ -25,6 +26,7 @@ __all__ = [
     "Manifest",
     "kermany_keys",
     "load_pixels",
+    "num_cores",
     "read_manifest",
     "source_digest",
 ]
@@ -38,7 +40,10 @@ def read_manifest(data: DataConfig) -> Manifest:
     Raises:
         DataError: the images are missing, wrongly laid out, or do not tell the patients they should.
     """
-    return _READERS[data.source](data)
+    try:
+        return _READERS[data.source](data)
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}; mend its permissions") from error
 
 
 def load_pixels(row: ImageRow, manifest: Manifest, data: DataConfig) -> Gray:

@@ -1,7 +1,7 @@
 """Folders of images on disk: which class folders stand in one, which files in each, and every file's size and SHA-256.
 
-Nothing is decoded here.  What the operating systems strew about (`.DS_Store`, `Thumbs.db`, `__MACOSX`, hidden files) is passed
-over; every other file is listed, whatever its suffix, so that the store can name it as a bad one.
+Nothing is decoded here.  What the operating systems strew about (`.DS_Store`, `Thumbs.db`, `__MACOSX`, hidden files) is
+passed over; every other file is listed, whatever its suffix, so that the store can name it as a bad one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from cxr_experiments.errors import DataError
 
@@ -47,8 +48,8 @@ def files_by_class(folder: Path, classes: tuple[str, str]) -> tuple[list[Path], 
     if set(found) != set(classes):
         told = ", ".join(found) if found else "no folders"
         raise DataError(
-            f"{folder} holds {told}; expected exactly the class folders {classes[0]} (negative) and {classes[1]} (positive). "
-            f"Rename the folders, or name yours: 'data.classes=[negative,positive]'"
+            f"{folder} holds {told}; expected exactly the class folders {classes[0]} (label 0) and {classes[1]} "
+            f"(label 1). Rename the folders, or name yours: 'data.classes=[negative,positive]'"
         )
     negative, positive = (sorted(_files_below(folder / name)) for name in classes)
     for name, files in zip(classes, (negative, positive), strict=True):
@@ -59,8 +60,13 @@ def files_by_class(folder: Path, classes: tuple[str, str]) -> tuple[list[Path], 
 
 def contents_of(paths: Sequence[Path]) -> list[Contents]:
     """Size and SHA-256 of every file, in order; hashing frees the interpreter lock, so threads use all cores."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=num_cores()) as pool:
         return list(pool.map(_contents, paths))
+
+
+def num_cores() -> int:
+    """Cores that this process may use, which in a container or a cluster job are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _contents(path: Path) -> Contents:
@@ -77,9 +83,14 @@ def _contents(path: Path) -> Contents:
 def _files_below(folder: Path) -> Iterator[Path]:
     """Every file under `folder`, linked folders included; a link that leads back up is followed once."""
     visited: set[str] = set()
-    for current, folders, files in os.walk(folder, followlinks=True):
+    for current, folders, files in os.walk(folder, onerror=_stop, followlinks=True):
         real = os.path.realpath(current)
         folders[:] = [] if real in visited else [name for name in folders if not is_strewn(name)]
         if real not in visited:
             yield from (Path(current, name) for name in files if not is_strewn(name))
         visited.add(real)
+
+
+def _stop(error: OSError) -> NoReturn:
+    """`os.walk` would pass over a folder that it may not read, and its images would be missing unseen."""
+    raise error

@@ -93,5 +93,7 @@ def _find_root(data: DataConfig) -> Path:
     if not root.is_dir():
         raise DataError(f"data.root={data.root}: {root} is no folder; data=folder reads a folder of images per class")
     if {"train", "test"} <= set(folder_names(root)):
-        raise DataError(f"{root} is divided into train and test; data=folder reads one undivided tree, data=kaggle a divided one")
+        raise DataError(
+            f"{root} is divided into train and test; data=folder reads one undivided tree, data=kaggle a divided one"
+        )
     return root

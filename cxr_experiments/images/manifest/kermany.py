@@ -5,9 +5,9 @@
     IM-0115-0001.jpeg               family IM            patient 115
     NORMAL2-IM-0095-0001.jpeg       family NORMAL2-IM    patient 95
 
-The families number their patients independently of each other, so a patient is (family, number).  The bare number joins
-`bacteria` with `virus` and `IM` with `NORMAL2-IM`: as a rule between official splits it reports 170 collisions that are none,
-as a rule of caution within them it costs nothing.
+The families number their patients independently of each other, so a patient is (family, number).  The bare number,
+which joins `bacteria` with `virus` and `IM` with `NORMAL2-IM`, is no patient: as a rule between official train and test
+it reports 170 (person) and 94 (IM) collisions that are none.  Within train it is a rule of caution that costs nothing.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ def _find_root(data: DataConfig, environment: Mapping[str, str]) -> Path:
     named, origin = data.root, "data.root"
     if not named:
         named, origin = environment.get("CXR_DATA"), "CXR_DATA"
-    where = f"{Path(named).expanduser().resolve()} (from {origin})" if named else "nowhere: set data.root=DIR or CXR_DATA"
+    where = (
+        f"{Path(named).expanduser().resolve()} (from {origin})" if named else "nowhere: set data.root=DIR or CXR_DATA"
+    )
     if named:
         root = Path(named).expanduser().resolve()
         for candidate in (root, root / "chest_xray"):

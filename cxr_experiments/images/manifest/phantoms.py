@@ -1,4 +1,7 @@
-"""The embedded synthetic data set as a manifest: rows without files, whose content is (generator source, seed, parameters)."""
+"""The embedded synthetic data set as a manifest: rows without files.
+
+What stands for a file's content is what makes a phantom: the generator's source, its seed and its parameters.
+"""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ nothing about medicine: they exist so that the harness runs, and can be tested, 
 
 from __future__ import annotations
 
-from cxr_experiments.images.phantom.frame import PHANTOM_SIZE_PX
 from cxr_experiments.images.phantom.film import Phantom, lung_mask, render
+from cxr_experiments.images.phantom.frame import PHANTOM_SIZE_PX
 from cxr_experiments.images.phantom.rows import PhantomRow, phantom_rows
 
 __all__ = ["PHANTOM_SIZE_PX", "Phantom", "PhantomRow", "lung_mask", "phantom_rows", "render"]

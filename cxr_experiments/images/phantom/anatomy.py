@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cxr_experiments.images.phantom.frame import Field, Frame, Pose, profile, table_axis, unit_step
+from cxr_experiments.images.phantom.frame import PHANTOM_SIZE_PX, Field, Frame, Pose, profile, table_axis, unit_step
 
 LEFT, RIGHT = -1.0, 1.0  # sides of the IMAGE; the heart leans to RIGHT
 
@@ -88,24 +88,39 @@ def trunk(frame: Frame, anatomy: Anatomy) -> Field:
     """Thickness of neck, shoulders, chest and belly as if all were soft tissue, (256, 256), 0 outside the body."""
     wall = anatomy.cage_width + anatomy.body_margin
     width = profile(
-        [(-1.8, 0.50), (-1.12, 0.31), (-0.99, 0.36), (-0.88, 0.62), (-0.74, 0.88 * anatomy.shoulder), (-0.58, 0.92 * anatomy.shoulder)]
-        + [(-0.36, 1.04 * wall), (-0.15, 0.98 * wall), (0.1, 0.97 * wall), (0.6, wall - 0.01), (1.8, wall - 0.04)],
+        [
+            (-1.8, 0.50),
+            (-1.12, 0.31),
+            (-0.99, 0.36),
+            (-0.88, 0.62),
+            (-0.74, 0.88 * anatomy.shoulder),
+            (-0.58, 0.92 * anatomy.shoulder),
+            (-0.36, 1.04 * wall),
+            (-0.15, 0.98 * wall),
+            (0.1, 0.97 * wall),
+            (0.6, wall - 0.01),
+            (1.8, wall - 0.04),
+        ],
         smooth=0.11,
     )
-    girth = profile([(-1.8, 0.95), (-1.15, 0.62), (-0.9, 0.55), (-0.6, 0.66), (-0.2, 0.76), (0.4, 0.85), (1.0, 0.97)], 0.2)
+    girth = profile(
+        [(-1.8, 0.95), (-1.15, 0.62), (-0.9, 0.55), (-0.6, 0.66), (-0.2, 0.76), (0.4, 0.85), (1.0, 0.97)], 0.2
+    )
     ratio = frame.p / frame.along_q(width)
     return np.sqrt(np.clip(1.0 - ratio * ratio, 0.0, None)) * frame.along_q(girth)
 
 
 def arms(frame: Frame, anatomy: Anatomy) -> Field:
     """Upper arms beside the trunk with the shaft of the humerus, (256, 256) thickness."""
-    u = np.abs(frame.p)
-    axis = 1.02 + anatomy.arm_angle * (frame.q + 0.62)
-    offset = (u - axis) * (1.0 / 0.21)
-    below_joint = unit_step((frame.q + 0.86) * 6.0)
-    flesh = np.sqrt(np.clip(1.0 - offset * offset, 0.0, None)) * 0.42
-    shaft = np.sqrt(np.clip(1.0 - (offset * 3.2) ** 2, 0.0, None))
-    return (flesh + shaft * (0.16 * anatomy.bone)) * below_joint
+    limbs = np.zeros_like(frame.p)
+    for columns in (slice(0, 64), slice(-64, None)):
+        q = frame.q[:, columns]
+        offset = (np.abs(frame.p[:, columns]) - (1.02 + anatomy.arm_angle * (q + 0.62))) * (1.0 / 0.21)
+        square = offset * offset
+        flesh = np.sqrt(np.maximum(1.0 - square, 0.0)) * 0.42
+        shaft = np.sqrt(np.maximum(1.0 - square * 10.0, 0.0)) * (0.16 * anatomy.bone)
+        limbs[:, columns] = (flesh + shaft) * unit_step((q + 0.86) * 6.0)
+    return limbs
 
 
 def make_lungs(frame: Frame, anatomy: Anatomy, pose: Pose) -> Lungs:
@@ -116,10 +131,12 @@ def make_lungs(frame: Frame, anatomy: Anatomy, pose: Pose) -> Lungs:
     wall = apex_p + (anatomy.cage_width - apex_p) * (1.0 - rise * rise) ** 0.62
     lean = profile([(-1.8, 0.0), (-0.6, 0.0), (0.3, pose.turn), (1.8, pose.turn)]) + anatomy.curve * np.sin(2.2 * q)
     centred = frame.p - frame.along_q(lean.astype(np.float32))
-    side = np.where(centred < 0.0, np.float32(LEFT), np.float32(RIGHT))
+    side = np.copysign(np.float32(1.0), centred)
     u = np.abs(centred)
     half_width = frame.along_q(wall.astype(np.float32))
-    inner = np.where(side < 0.0, frame.along_q(_border(anatomy, LEFT)), frame.along_q(_border(anatomy, RIGHT)))
+    borders = _border(anatomy, LEFT), _border(anatomy, RIGHT)
+    mean, half_difference = 0.5 * (borders[0] + borders[1]), 0.5 * (borders[1] - borders[0])
+    inner = frame.along_q(mean) + side * frame.along_q(half_difference)
     lateral, medial = half_width - u, u - inner
     vertical = frame.q - (anatomy.apex + 0.02)
     base = dome_height(u, side, anatomy, pose) - frame.q
@@ -148,7 +165,7 @@ def dome_height(u: Field, side: Field, anatomy: Anatomy, pose: Pose) -> Field:
     """q of the diaphragm: flat near the middle, falling to the costophrenic angle; lower on the image's right."""
     top = anatomy.dome + pose.inspiration
     fall = (u - 0.28) * (1.0 / anatomy.cage_width)
-    return top + np.where(side < 0.0, 0.0, anatomy.dome_gap).astype(np.float32) + fall * fall * (0.55 + 0.45 * fall * fall)
+    return (top + 0.5 * anatomy.dome_gap) + side * (0.5 * anatomy.dome_gap) + fall * fall * (0.55 + 0.45 * fall * fall)
 
 
 def heart(frame: Frame, anatomy: Anatomy, pose: Pose) -> Field:
@@ -166,12 +183,14 @@ def heart(frame: Frame, anatomy: Anatomy, pose: Pose) -> Field:
 def airways(frame: Frame, anatomy: Anatomy, pose: Pose) -> Field:
     """Air in the trachea and the main bronchi, (256, 256) in [0, 1]; the carina lies at a third of the height."""
     carina = -0.36
-    spread = np.clip(frame.q - carina, 0.0, 0.22)
-    centre = np.abs(frame.p - 0.6 * pose.turn + 0.012) - spread * 0.95
-    half = 0.040 - 0.08 * spread
-    tube = np.clip(1.0 - (centre / half) ** 2, 0.0, None)
-    end = unit_step(0.9 - (frame.q - carina) * 5.0) * unit_step((frame.q + 1.12) * 4.0)
-    return np.sqrt(tube) * end
+    rows, columns = slice(0, PHANTOM_SIZE_PX // 2), slice(PHANTOM_SIZE_PX // 4, -PHANTOM_SIZE_PX // 4)
+    p, q = frame.p[rows, columns], frame.q[rows, columns]
+    spread = np.clip(q - carina, 0.0, 0.22)
+    centre = np.abs(p - 0.6 * pose.turn + 0.012) - spread * 0.95
+    tube = np.maximum(1.0 - (centre / (0.040 - 0.08 * spread)) ** 2, 0.0)
+    air = np.zeros_like(frame.p)
+    air[rows, columns] = np.sqrt(tube) * unit_step(0.9 - (q - carina) * 5.0) * unit_step((q + 1.12) * 4.0)
+    return air
 
 
 def abdomen(frame: Frame, anatomy: Anatomy, pose: Pose, rng: np.random.Generator) -> Field:

@@ -24,21 +24,28 @@ def ribs(frame: Frame, anatomy: Anatomy, lungs: Lungs, rng: np.random.Generator)
     Args:
         rng: the patient's; each rib has its own place, breadth and density.
     """
-    v = lungs.across
+    v = np.linspace(0.0, 1.2, 4096, dtype=np.float32)  # everything that varies across the cage, tabulated once
     inside = np.minimum(v, 1.0)
     # leaves the spine level or slightly rising, then sweeps down ever more steeply to the wall
     curl = 1.0 - np.sqrt(1.0 - inside * inside)
     drop = inside * (-0.16 + inside * inside * anatomy.rib_slope) + 0.17 * curl
-    tilt = np.float32(0.006) * lungs.side
-    back = rib_table(anatomy, rng, breadth=0.30, start=anatomy.apex + 0.02).take(table_index(frame.q - drop + tilt))
-    front_line = frame.q - 0.52 * (1.0 - inside) + 0.06 * curl - tilt
-    front = rib_table(anatomy, rng, breadth=0.44, start=anatomy.apex + 0.19).take(table_index(front_line))
+    rise = 0.52 * (1.0 - inside) - 0.06 * curl
     # seen edge-on at the wall a rib is several times as thick; beyond it, nothing
-    tangent = 1.0 + 1.1 * unit_step((v - 0.78) * 4.5)
-    end = unit_step((1.07 - v) * 16.0) * unit_step((frame.q - anatomy.apex + 0.06) * 12.0)
-    end *= 1.0 - 0.65 * unit_step((frame.q - anatomy.dome + 0.02) * 3.0)
-    cartilage = unit_step((v - 0.42) * 3.2)
-    return (back * tangent * unit_step((v - 0.06) * 14.0) * 0.125 + front * tangent * cartilage * 0.048) * end * anatomy.bone
+    tangent = (1.0 + 1.1 * unit_step((v - 0.78) * 4.5)) * unit_step((1.07 - v) * 16.0) * anatomy.bone
+    back_weight = 0.125 * tangent * unit_step((v - 0.06) * 14.0)
+    front_weight = 0.048 * tangent * unit_step((v - 0.42) * 3.2)
+    axis = table_axis()
+    level = unit_step((axis - anatomy.apex + 0.06) * 12.0) * (
+        1.0 - 0.65 * unit_step((axis - anatomy.dome + 0.02) * 3.0)
+    )
+
+    across = np.minimum(lungs.across * (4095 / 1.2), 4095.0).astype(np.intp)
+    tilted = frame.q + np.float32(0.006) * lungs.side
+    back = rib_table(anatomy, rng, breadth=0.30, start=anatomy.apex + 0.02)
+    front = rib_table(anatomy, rng, breadth=0.44, start=anatomy.apex + 0.19)
+    arcs = back.take(table_index(tilted - drop.take(across))) * back_weight.take(across)
+    arcs += front.take(table_index(tilted - rise.take(across))) * front_weight.take(across)
+    return arcs * frame.along_q(level)
 
 
 def rib_table(anatomy: Anatomy, rng: np.random.Generator, *, breadth: float, start: float) -> Field:
@@ -57,7 +64,7 @@ def rib_table(anatomy: Anatomy, rng: np.random.Generator, *, breadth: float, sta
 
 
 def spine(frame: Frame, anatomy: Anatomy, pose: Pose) -> Field:
-    """Vertebral bodies with end plates, pedicles and spinous processes, discs between them, (256, 256) bone thickness."""
+    """Vertebral bodies with end plates, pedicles and spinous processes, (256, 256) bone thickness."""
     columns = slice(PHANTOM_SIZE_PX // 2 - 52, PHANTOM_SIZE_PX // 2 + 52)  # as far as shift and tilt can take it
     index = frame.q_index[:, columns]
     axis = table_axis()
@@ -81,7 +88,7 @@ def spine(frame: Frame, anatomy: Anatomy, pose: Pose) -> Field:
 
 def shoulder_girdle(frame: Frame, anatomy: Anatomy, pose: Pose) -> Field:
     """Clavicles (an S from the breastbone to the shoulder), shoulder blades and humeral heads, (256, 256)."""
-    rows = slice(0, int(0.62 * PHANTOM_SIZE_PX))
+    rows = slice(0, int(0.60 * PHANTOM_SIZE_PX))
     p, q = frame.p[rows] - 0.5 * pose.turn, frame.q[rows]
     u = np.abs(p)
     reach = (u - 0.11) * (1.0 / 0.66)
@@ -92,7 +99,9 @@ def shoulder_girdle(frame: Frame, anatomy: Anatomy, pose: Pose) -> Field:
     ends = unit_step((u - 0.085) * 18.0) * unit_step((0.78 - u) * 6.0)
     # blade: a thin triangle beside the cage with a denser inner border; glenoid and humeral head at its upper corner
     edge = u - (0.70 + 0.10 * q)
-    blade = unit_step(edge * 12.0) * unit_step((1.02 - u) * 5.0) * unit_step((q + 0.80) * 6.0) * unit_step((0.02 - q) * 3.0)
+    blade = (
+        unit_step(edge * 12.0) * unit_step((1.02 - u) * 5.0) * unit_step((q + 0.80) * 6.0) * unit_step((0.02 - q) * 3.0)
+    )
     border = unit_step(1.0 - np.abs(edge - 0.06) * 22.0) * unit_step((q + 0.62) * 5.0) * unit_step((-0.05 - q) * 4.0)
     head = unit_step(1.5 - ((u - 1.0) / 0.12) ** 2 - ((q + 0.70) / 0.12) ** 2)
     bone = np.zeros_like(frame.p)

@@ -1,4 +1,4 @@
-"""From thickness to gray: scatter, tube exposure, noise, collimation and the side marker.  None of it knows the label."""
+"""From thickness to gray: exposure, noise, collimation and the side marker.  None of it knows the label."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Exposure:
     veil: float
 
 
-def draw_exposure(rng: np.random.Generator, difficulty: float) -> Exposure:
+def draw_exposure(rng: np.random.Generator, hardness: float) -> Exposure:
     """An exposure; harder sets vary more and are noisier, for both labels alike."""
-    spread = 0.5 + difficulty
+    spread = 0.8 + 0.4 * hardness
     return Exposure(
-        level=0.45 + float(np.clip(rng.normal(0.0, 0.055), -0.13, 0.13)) * spread,
+        level=0.45 + float(np.clip(rng.normal(0.0, 0.08), -0.17, 0.17)) * spread,
         window=rng.uniform(0.72, 1.0),
         equalisation=rng.uniform(0.15, 0.45),
-        noise=rng.uniform(0.008, 0.016) * (0.6 + 0.8 * difficulty),
+        noise=rng.uniform(0.008, 0.016) * (0.6 + 0.8 * hardness),
         veil=rng.uniform(0.0, 0.05) * spread,
     )
 
@@ -58,17 +58,19 @@ def collimate(gray: Field, rng: np.random.Generator) -> Field:
     axis = np.arange(PHANTOM_SIZE_PX, dtype=np.float32)
     open_share = np.maximum(rng.uniform(-0.30, 0.07, 4), 0.0) * PHANTOM_SIZE_PX
     leak = rng.uniform(0.0, 0.06)
-    sides = [unit_step((d - cut) / 2.5 + 0.5) if cut > 0 else np.ones_like(axis)
-             for d, cut in zip((axis, axis[::-1], axis, axis[::-1]), open_share, strict=True)]
+    sides = [
+        unit_step((d - cut) / 2.5 + 0.5) if cut > 0 else np.ones_like(axis)
+        for d, cut in zip((axis, axis[::-1], axis, axis[::-1]), open_share, strict=True)
+    ]
     beam = (sides[0] * sides[1])[:, None] * (sides[2] * sides[3])[None, :]
     return gray * (leak + (1.0 - leak) * beam.astype(np.float32))
 
 
 def stamp_marker(gray: Field, rng: np.random.Generator) -> Field:
-    """A lead letter near the rim: R on the image's left or L on its right, any height, size and tilt; sometimes none."""
+    """A lead letter near the rim: R on the image's left or L on its right, anywhere along it; sometimes none."""
     letter = "R" if rng.random() < 0.7 else "L"
     height, tilt, brightness = rng.uniform(8.0, 14.0), rng.normal(0.0, 0.12), rng.uniform(0.75, 1.0)
-    margin, down, present = rng.uniform(2.0, 18.0), rng.uniform(0.02, 0.85), rng.random() < 0.9
+    margin, down, present = rng.uniform(0.0, 9.0), rng.uniform(0.02, 0.85), rng.random() < 0.9
     if not present:
         return gray
     ink = letter_ink(letter, height, tilt) * brightness

@@ -64,14 +64,15 @@ def render(row: PhantomRow, *, seed: int, difficulty: float) -> Phantom:
         seed: the data set's.
         difficulty: in [0, 1]: 0 large dense lesions on calm films, 1 small faint ones among strong normal variation.
     """
+    hardness = difficulty**1.5  # bent so that 0.5 is what a small network learns in some hundred steps, 1 hardly at all
     subject = _subject(row, seed)
     lesion = no_lesion(subject.frame)
     if row.label == 1:
         days = (stream(seed, "disease", row.patient), stream(seed, "day", row.index))
-        lesion = make_lesion(subject.frame, subject.anatomy, subject.lungs, days, difficulty)
+        lesion = make_lesion(subject.frame, subject.anatomy, subject.lungs, days, hardness)
     rng = stream(seed, "film", row.index)
-    thickness = _thickness(subject, lesion, row, seed, difficulty)
-    gray = develop(thickness, draw_exposure(rng, difficulty), rng)
+    thickness = _thickness(subject, lesion, row, seed, hardness)
+    gray = develop(thickness, draw_exposure(rng, hardness), rng)
     gray = stamp_marker(collimate(gray, rng), rng)
     image = (np.clip(gray, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
     return Phantom(image, row.label, lesion.mask, row.patient, lesion.pattern)
@@ -89,7 +90,7 @@ def _subject(row: PhantomRow, seed: int) -> _Subject:
     return _Subject(anatomy, pose, frame, make_lungs(frame, anatomy, pose))
 
 
-def _thickness(subject: _Subject, lesion: Lesion, row: PhantomRow, seed: int, difficulty: float) -> Field:
+def _thickness(subject: _Subject, lesion: Lesion, row: PhantomRow, seed: int, hardness: float) -> Field:
     """Thickness of everything the rays pass, (256, 256), about 1 through the belly and 0 beside the body."""
     anatomy, pose, frame, lungs = subject.anatomy, subject.pose, subject.frame, subject.lungs
     normal = stream(seed, "normal", row.index)  # of the day, and of both labels: what lesions must be told from
@@ -97,14 +98,14 @@ def _thickness(subject: _Subject, lesion: Lesion, row: PhantomRow, seed: int, di
     bone = ribs(frame, anatomy, lungs, stream(seed, "ribs", row.patient))
     bone += spine(frame, anatomy, pose) + shoulder_girdle(frame, anatomy, pose)
     air = lungs.air * (1.0 - 0.88 * heart(frame, anatomy, pose))
-    fullness = (0.75 + 0.5 * difficulty) * normal.uniform(0.8, 1.25)
+    fullness = (0.75 + 0.5 * hardness) * normal.uniform(0.8, 1.25)
     vessels = draw_vessels(vessel_tree(anatomy, pose, stream(seed, "vessels", row.patient)), pose)
     markings = (vessels + 0.30 * hila(frame, pose)) * (fullness / anatomy.lung_air)
-    haze = (0.05 + 0.09 * difficulty) * normal.uniform(0.4, 1.4) * smooth_field(normal, 9)
-    mottle = (0.02 + 0.04 * difficulty) * normal.uniform(0.4, 1.4) * smooth_field(normal, 30)
+    haze = (0.05 + 0.09 * hardness) * normal.uniform(0.4, 1.4) * smooth_field(normal, 37)
+    mottle = (0.02 + 0.04 * hardness) * normal.uniform(0.4, 1.4) * smooth_field(normal, 9)
     air *= np.clip(1.0 - markings - haze - mottle, 0.08, 1.25) * (1.0 - lesion.opacity)
     hollow = 0.12 * airways(frame, anatomy, pose) + 0.14 * abdomen(frame, anatomy, pose, normal)
-    unevenness = 0.015 * smooth_field(normal, 6)
+    unevenness = 0.015 * smooth_field(normal, 64)
     solid = np.maximum(body * (1.0 + unevenness), arms(frame, anatomy))
     burnt = 0.3 * (1.0 - unit(solid))  # beside the body the beam arrives whole: black
     return solid - np.minimum(air + hollow, 0.9 * body) + bone * unit(solid) - burnt

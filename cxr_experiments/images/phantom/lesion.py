@@ -39,18 +39,18 @@ def make_lesion(
     anatomy: Anatomy,
     lungs: Lungs,
     streams: Streams,
-    difficulty: float,
+    hardness: float,
 ) -> Lesion:
     """A patient's pneumonia on one image.
 
     Args:
         streams: the patient's disease (pattern, place), and the image's day (extent, density, texture).
-        difficulty: 0 large and dense, 1 small and faint.
+        hardness: 0 large and dense, 1 small and faint.
     """
     patient, image = streams
     pattern = PATTERNS[int(patient.choice(3, p=(0.35, 0.40, 0.25)))]
-    size = (1.20 - 0.55 * difficulty) * patient.uniform(0.85, 1.15) * image.uniform(0.92, 1.08)
-    strength = (0.95 - 0.75 * difficulty) * patient.uniform(0.85, 1.15) * image.uniform(0.9, 1.1)
+    size = (1.20 - 0.55 * hardness) * patient.uniform(0.85, 1.15) * image.uniform(0.92, 1.08)
+    strength = (0.95 - 0.75 * hardness) * patient.uniform(0.85, 1.15) * image.uniform(0.9, 1.1)
     shape = {"lobar": _lobar, "patchy": _patchy, "interstitial": _interstitial}[pattern]
     extent, texture = shape(frame, anatomy, (patient, image), size)
     inside = extent * unit_step((lungs.depth - INSIDE) * 30.0)
@@ -78,13 +78,13 @@ def _lobar(frame: Frame, anatomy: Anatomy, streams: Streams, size: float) -> tup
     at_p, at_q = _place(frame, anatomy, side, across, down)
     wide, tall = 0.24 * size * patient.uniform(0.8, 1.2), 0.24 * size * patient.uniform(0.8, 1.2)
     dp, dq = frame.p - at_p, frame.q - at_q
-    rough = smooth_field(image, 14)
+    rough = smooth_field(image, 21)
     radius = np.sqrt((dp / wide) ** 2 + (dq / tall) ** 2) + 0.10 * rough
     # the fissure: upper lobes end at it below, lower ones above
     slope = patient.uniform(-0.25, 0.25)
     fissure = (0.62 * tall - (dq + slope * dp)) if upper else (dq + slope * dp + 0.62 * tall)
     extent = unit_step((1.25 - radius) * 1.7) * unit_step(fissure * 16.0 + 0.5)
-    return extent, (0.92 + 0.08 * smooth_field(image, 40)).astype(np.float32)
+    return extent, (0.92 + 0.08 * smooth_field(image, 7)).astype(np.float32)
 
 
 def _patchy(frame: Frame, anatomy: Anatomy, streams: Streams, size: float) -> tuple[Field, Field]:
@@ -96,10 +96,12 @@ def _patchy(frame: Frame, anatomy: Anatomy, streams: Streams, size: float) -> tu
     for _ in range(int(patient.integers(2, 7))):
         at_p, at_q = _place(frame, anatomy, side, patient.uniform(0.15, 0.85), patient.uniform(0.2, 0.95) ** 0.75)
         breadth = 0.105 * size * patient.uniform(0.7, 1.4)
-        cloud += patient.uniform(0.7, 1.1) * np.exp((-0.5 / breadth**2) * ((frame.p - at_p) ** 2 + (frame.q - at_q) ** 2))
+        cloud += patient.uniform(0.7, 1.1) * np.exp(
+            (-0.5 / breadth**2) * ((frame.p - at_p) ** 2 + (frame.q - at_q) ** 2)
+        )
         side = -side if both else side
-    fluff = 0.22 * smooth_field(image, 20) + 0.13 * smooth_field(image, 44)
-    return unit_step(cloud * (1.0 + fluff) * 1.15 - 0.12), (0.88 + 0.14 * smooth_field(image, 44)).astype(np.float32)
+    fluff = 0.22 * smooth_field(image, 14) + 0.13 * smooth_field(image, 6)
+    return unit_step(cloud * (1.0 + fluff) * 1.15 - 0.12), (0.88 + 0.14 * smooth_field(image, 6)).astype(np.float32)
 
 
 def _interstitial(frame: Frame, anatomy: Anatomy, streams: Streams, size: float) -> tuple[Field, Field]:
@@ -109,7 +111,9 @@ def _interstitial(frame: Frame, anatomy: Anatomy, streams: Streams, size: float)
     for side in (LEFT, RIGHT):
         at_p, at_q = _place(frame, anatomy, side, patient.uniform(0.25, 0.5), patient.uniform(0.5, 0.75))
         reach = 0.21 * size * patient.uniform(0.85, 1.2)
-        envelope += patient.uniform(0.6, 1.0) * np.exp(-0.5 * (((frame.p - at_p) / reach) ** 2 + ((frame.q - at_q) / (1.4 * reach)) ** 2))
-    grain = 0.55 * smooth_field(image, 96) + 0.45 * smooth_field(image, 56)
+        envelope += patient.uniform(0.6, 1.0) * np.exp(
+            -0.5 * (((frame.p - at_p) / reach) ** 2 + ((frame.q - at_q) / (1.4 * reach)) ** 2)
+        )
+    grain = 0.55 * smooth_field(image, 3) + 0.45 * smooth_field(image, 5)
     net = np.abs(grain) * 0.5 + unit_step(0.5 + 0.5 * grain) * 0.4
     return unit_step(envelope * 1.25 - 0.14), 0.22 + 0.62 * net

@@ -8,7 +8,7 @@ import numpy as np
 
 from cxr_experiments.images.phantom.frame import stream
 
-# Shares of NORMAL images, and of test patients, in the official Kermany split: 1,349 of 5,232 and 234 of 624; 428 of 4,082.
+# Of the official Kermany split: 1,349 of 5,232 and 234 of 624 images are NORMAL, 428 of 4,082 patients are test.
 NORMAL_FRACTION = {"train": 0.26, "test": 0.375}
 TEST_FRACTION = 0.12
 # Kermany's patients have one film mostly, pneumonia and normal alike here: the number of films must not tell the label.

@@ -10,7 +10,7 @@ from cxr_experiments.images.phantom.anatomy import LEFT, RIGHT, Anatomy
 from cxr_experiments.images.phantom.frame import PHANTOM_SIZE_PX, Field, Frame, Pose, convolve, to_pixels
 
 STEP = 0.011  # distance of points along a vessel, patient's frame: 1.4 pixels, so that splats touch
-WIDE_KERNEL = (0.06, 0.12, 0.19, 0.26, 0.19, 0.12, 0.06)
+WIDE_KERNEL = (0.12, 0.22, 0.32, 0.22, 0.12)
 FINE_KERNEL = (0.22, 0.56, 0.22)
 
 
@@ -42,7 +42,9 @@ def vessel_tree(anatomy: Anatomy, pose: Pose, rng: np.random.Generator) -> Point
         trunks = _grow(start, 0.50, rng)
         twigs = _grow(_branch(trunks, 5, rng), 0.27, rng)
         trees += [trunks, twigs, _grow(_branch(twigs, 2, rng), 0.13, rng)]
-    return Points(*(np.concatenate([getattr(t, name).ravel() for t in trees]) for name in ("p", "q", "heading", "radius")))
+    return Points(
+        *(np.concatenate([getattr(t, name).ravel() for t in trees]) for name in ("p", "q", "heading", "radius"))
+    )
 
 
 def _grow(start: Points, length: float, rng: np.random.Generator) -> Points:
@@ -67,7 +69,9 @@ def _branch(paths: Points, num_branches: int, rng: np.random.Generator) -> Point
     row = np.arange(num_vessels)[:, None]
     turn = np.where((np.arange(num_branches) + row) % 2 == 0, 1.0, -1.0) * rng.uniform(0.35, 0.85, point.shape)
     heading = (paths.heading[row, point] + turn).ravel().astype(np.float32)
-    return Points(paths.p[row, point].ravel(), paths.q[row, point].ravel(), heading, paths.radius[row, point].ravel() * 0.75)
+    return Points(
+        paths.p[row, point].ravel(), paths.q[row, point].ravel(), heading, paths.radius[row, point].ravel() * 0.75
+    )
 
 
 def draw_vessels(tree: Points, pose: Pose) -> Field:
@@ -88,7 +92,12 @@ def _splat(column: Field, row: Field, weight: Field) -> Field:
     x, y = column.astype(np.intp), row.astype(np.intp)
     dx, dy = column - x, row - y
     image = np.zeros(size * size)
-    for step_x, step_y, share in ((0, 0, (1 - dx) * (1 - dy)), (1, 0, dx * (1 - dy)), (0, 1, (1 - dx) * dy), (1, 1, dx * dy)):
+    for step_x, step_y, share in (
+        (0, 0, (1 - dx) * (1 - dy)),
+        (1, 0, dx * (1 - dy)),
+        (0, 1, (1 - dx) * dy),
+        (1, 1, dx * dy),
+    ):
         image += np.bincount((y + step_y) * size + x + step_x, weight * share, size * size)
     return image.reshape(size, size).astype(np.float32)
 

@@ -1,0 +1,39 @@
+# `make` lists the targets.  PYTHON=python3.12 picks another interpreter, EXTRA=gpu installs TensorFlow for CUDA.
+PYTHON ?= python3
+EXTRA ?= cpu
+PORT ?= 5000
+CXR_HOME ?= $(CURDIR)
+PY := .venv/bin/python
+export MLFLOW_DISABLE_TELEMETRY = true
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-long ui
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/.installed ## make .venv with everything that running and testing needs (EXTRA=gpu for CUDA)
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRA),dev]'
+	@touch $@
+
+demo: install ## train on synthetic phantoms, evaluate, and say where to look next (under 3 minutes)
+	$(PY) -m cxr_experiments.train experiment=demo
+	$(PY) -m cxr_experiments.evaluate experiment_name=phantom-demo
+
+test: install ## format, lint, types and tests: the one gate (CXR_DATA=DIR adds the tests on real images)
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	$(PY) -m pytest -m "not long"
+
+test-long: install ## the proofs that take minutes
+	$(PY) -m pytest -m long
+
+ui: install ## compare runs in MLflow on 127.0.0.1 (PORT=5000)
+	@mkdir -p '$(CXR_HOME)/mlruns'
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
+	  --backend-store-uri 'sqlite:///$(CXR_HOME)/mlruns/mlflow.db' --no-serve-artifacts

@@ -1,0 +1,174 @@
+"""compile, fit, stop: the one training loop, and what watches it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from cxr_experiments.config.schema import ExperimentConfig
+from cxr_experiments.config.seeds import Seeds
+from cxr_experiments.errors import TrainingError
+from cxr_experiments.learning.pipeline import Pipeline
+from cxr_experiments.learning.trainer.optimizer import class_weights, make_optimizer
+from cxr_experiments.learning.trainer.records import EpochRecord, StepRecord, Trained
+
+
+@dataclass
+class Patience:
+    """Counts epochs since validation loss or validation accuracy last reached a new best.
+
+    Example:
+        >>> watch = Patience(epochs=1)
+        >>> watch.update(val_loss=0.5, val_accuracy=0.8), watch.update(val_loss=0.6, val_accuracy=0.8)
+        (True, False)
+        >>> watch.exhausted
+        True
+    """
+
+    epochs: int  # 0 never stops
+    best_loss: float = math.inf
+    best_accuracy: float = -math.inf
+    waited: int = 0
+
+    def update(self, *, val_loss: float, val_accuracy: float) -> bool:
+        """Takes in one epoch; True when its validation loss is the lowest so far (a tie is not)."""
+        lower_loss, higher_accuracy = val_loss < self.best_loss, val_accuracy > self.best_accuracy
+        self.best_loss = min(self.best_loss, val_loss)
+        self.best_accuracy = max(self.best_accuracy, val_accuracy)
+        self.waited = 0 if lower_loss or higher_accuracy else self.waited + 1
+        return lower_loss
+
+    @property
+    def exhausted(self) -> bool:
+        """True when neither has improved for `epochs` epochs."""
+        return 0 < self.epochs <= self.waited
+
+
+def start_tensorflow(config: ExperimentConfig) -> None:
+    """Prepares the process for one run, before its model is built: op determinism, and no layers of an earlier run.
+
+    Op determinism, once on, stays on for the process: in a sweep that mixes both, later runs are deterministic too.
+    """
+    keras.backend.clear_session()
+    if config.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def train_model(
+    model: keras.Model,
+    pipeline: Pipeline,
+    config: ExperimentConfig,
+    seeds: Seeds,
+    on_epoch_end: Sequence[Callable[[EpochRecord], None]] = (),
+    on_batch_end: Callable[[StepRecord], None] = lambda record: None,
+) -> Trained:
+    """Trains `model` in place; at the end it holds the weights of the epoch with the lowest validation loss.
+
+    Args:
+        model: Uncompiled, as `build_model` gives it.
+        pipeline: Batches of all epochs, and of validation.
+        config: Checked configuration; `optimizer`, `schedule`, `imbalance`, `training` are read.
+        seeds: The run's seeds.
+        on_epoch_end: Each is called after each epoch's validation.
+        on_batch_end: Called after each training step.
+
+    Raises:
+        ConfigError: Options of optimizer and schedule that contradict each other.
+        TrainingError: The loss is not finite; names epoch and step.
+    """
+    # Once, here: whatever draws without a seed of its own (a custom builder's layers) repeats from run to run.
+    keras.utils.set_random_seed(seeds.init)
+    model.compile(
+        optimizer=make_optimizer(config, pipeline.steps_per_epoch),
+        loss=keras.losses.BinaryCrossentropy(),
+        metrics=[keras.metrics.BinaryAccuracy(name="accuracy")],
+        jit_compile=False,
+    )
+    watch = _Watch(model, pipeline, config, on_epoch_end, on_batch_end)
+    started = time.perf_counter()
+    model.fit(
+        pipeline.train,
+        epochs=config.training.epochs,
+        steps_per_epoch=pipeline.steps_per_epoch,
+        validation_data=pipeline.val,
+        class_weight=class_weights(pipeline.class_counts) if config.imbalance.kind == "class_weight" else None,
+        callbacks=[watch.as_callback()],
+        shuffle=False,
+        verbose=0,
+    )
+    model.set_weights(watch.best_weights)
+    return Trained(
+        history=tuple(watch.history),
+        best_epoch=watch.best_epoch,
+        stopped_early=watch.patience.exhausted and len(watch.history) < config.training.epochs,
+        images_per_s=statistics.median(record.images_per_s for record in watch.history[1:] or watch.history),
+        duration_s=time.perf_counter() - started,
+    )
+
+
+@dataclass
+class _Watch:
+    """Listens to `fit`: times it, stops it, keeps the best weights, and tells the callers' functions."""
+
+    model: keras.Model
+    pipeline: Pipeline
+    config: ExperimentConfig
+    tell_epoch: Sequence[Callable[[EpochRecord], None]]
+    tell_batch: Callable[[StepRecord], None]
+    history: list[EpochRecord] = field(default_factory=list)
+    best_epoch: int = 0
+    best_weights: list[NDArray[np.float32]] = field(default_factory=list)
+    epoch: int = 0
+    epoch_began: float = 0.0
+    training_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.patience = Patience(self.config.training.patience)
+
+    def as_callback(self) -> keras.callbacks.Callback:
+        return keras.callbacks.LambdaCallback(
+            on_epoch_begin=self.begin_epoch, on_train_batch_end=self.end_batch, on_epoch_end=self.end_epoch
+        )
+
+    def begin_epoch(self, epoch: int, logs: Mapping[str, float]) -> None:
+        self.epoch, self.epoch_began = epoch, time.perf_counter()
+
+    def end_batch(self, step: int, logs: Mapping[str, float]) -> None:
+        # `loss` is the mean over the epoch so far: it turns non-finite with the first batch that does
+        num_steps, loss = self.pipeline.steps_per_epoch, float(logs["loss"])
+        self._require_finite("training loss", loss, f"step {step} of {num_steps}")
+        self.training_s = time.perf_counter() - self.epoch_began
+        # the last batch may be shorter, so the images are counted as a share of all
+        images_per_s = self.pipeline.num_train * (step + 1) / num_steps / self.training_s
+        self.tell_batch(StepRecord(self.epoch, step, num_steps, loss, images_per_s))
+
+    def end_epoch(self, epoch: int, logs: Mapping[str, float]) -> None:
+        metrics = {name: float(logs[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
+        last_step = self.pipeline.steps_per_epoch - 1
+        self._require_finite("validation loss", metrics["val_loss"], f"after step {last_step}")
+        # through text: 0.001, not the 0.0010000000474974513 that float32 makes of it
+        metrics["learning_rate"] = float(str(np.float32(self.model.optimizer.learning_rate)))
+        if self.patience.update(val_loss=metrics["val_loss"], val_accuracy=metrics["val_accuracy"]):
+            self.best_epoch, self.best_weights = epoch, self.model.get_weights()
+        images_per_s = self.pipeline.num_train / self.training_s
+        record = EpochRecord(epoch, metrics, time.perf_counter() - self.epoch_began, images_per_s)
+        self.history.append(record)
+        for tell in self.tell_epoch:
+            tell(record)
+        self.model.stop_training = self.patience.exhausted
+
+    def _require_finite(self, name: str, value: float, where: str) -> None:
+        if not math.isfinite(value):
+            rate = self.config.optimizer.learning_rate
+            raise TrainingError(
+                f"the {name} became {value} in epoch {self.epoch}, {where} (both counted from 0), with "
+                f"optimizer.learning_rate={rate:g}: try a smaller one, such as {rate / 10:g}"
+            )

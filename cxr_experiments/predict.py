@@ -1,0 +1,119 @@
+"""python -m cxr_experiments.predict: a finished run's probability and label for any image files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from omegaconf import DictConfig
+
+from cxr_experiments.config.command_line import as_text, run_command, run_job, words_as_images
+from cxr_experiments.config.compose import CONF_DIR, home, load_config, register
+from cxr_experiments.config.schema import PredictConfig
+from cxr_experiments.errors import BadImageError, ConfigError, DataError, RunError
+
+if TYPE_CHECKING:
+    from cxr_experiments.record.run_folder import RunFolder
+
+register("predict_schema", PredictConfig)
+BATCH_SIZE = 32
+
+
+@hydra.main(config_path=str(CONF_DIR), config_name="predict", version_base="1.3")
+def main(composed: DictConfig) -> None:
+    """Compose, check, predict."""
+    run_job(composed, PredictConfig, predict_images)
+
+
+def predict_images(config: PredictConfig) -> None:
+    """Print one answer per image, in the order given.
+
+    Raises:
+        ConfigError: no run or no image is named.
+        DataError: some images could not be read; raised after all the others have been answered.
+    """
+    if not config.images:
+        raise ConfigError("no image is named: python -m cxr_experiments.predict run=ID film.jpg more/*.png")
+    folder = chosen_run(config)
+    num_failed = 0
+    for answer in answers(folder, config.images):
+        num_failed += "error" in answer
+        print(json.dumps(answer) if config.json else table_row(answer), flush=True)
+    if num_failed:
+        raise DataError(f"{num_failed} of {len(config.images)} images could not be read")
+
+
+def chosen_run(config: PredictConfig) -> RunFolder:
+    """The run named by id, or the best of an experiment by validation log loss."""
+    from cxr_experiments.evidence.evaluation import read_scores
+    from cxr_experiments.record import run_folder
+
+    runs = home() / "runs"
+    if not config.run:
+        raise ConfigError("no run is named: run=ID, or run=best experiment_name=NAME")
+    if config.run != "best":
+        folder = run_folder.find_run(runs, config.run)
+        if run_folder.read_state(folder).status != run_folder.FINISHED:
+            raise RunError(f"run {folder.run_id} is {run_folder.read_state(folder).status}: only a finished run predicts")
+        return folder
+    if not config.experiment_name:
+        raise ConfigError("run=best needs experiment_name=NAME: best among which runs?")
+    folders = run_folder.all_runs(runs, config.experiment_name)
+    losses = {
+        folder: next(one.value for one in read_scores(folder.file("scores.csv")) if one.name == "val_log_loss")
+        for folder in folders
+        if run_folder.read_state(folder).status == run_folder.FINISHED
+    }
+    if not losses:
+        raise RunError(f"experiment_name={config.experiment_name} has no finished run under {runs}")
+    best = min(losses, key=lambda folder: losses[folder])
+    note = f"run {best.run_id}: lowest validation log loss ({losses[best]:.4f}) among {len(losses)} runs"
+    print(note, file=sys.stderr)
+    return best
+
+
+def answers(folder: RunFolder, images: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """One answer per image: probability, label, threshold and run, or the reason why there is none."""
+    import numpy as np
+
+    from cxr_experiments.images.decode import decode_file
+    from cxr_experiments.images.prepare import prepare
+    from cxr_experiments.learning.trainer import load_model, logit_function
+    from cxr_experiments.record.results import read_threshold
+
+    data, threshold = load_config(folder.file("config.yaml")).data, read_threshold(folder).value
+    if data.source == "phantom":
+        print("SYNTHETIC: this run has seen phantoms only; its answers on real films mean nothing", file=sys.stderr)
+    predict = logit_function(load_model(folder.file("model.keras")))
+    for start in range(0, len(images), BATCH_SIZE):
+        prepared: dict[str, Any] = {}
+        reasons: dict[str, str] = {}
+        for image in images[start : start + BATCH_SIZE]:
+            try:
+                prepared[image] = prepare(decode_file(Path(image)), size_px=data.image_size_px, resize=data.resize)
+            except BadImageError as error:
+                reasons[image] = str(error)
+        logits = predict(np.stack(list(prepared.values()))) if prepared else np.zeros(0)
+        probabilities = dict(zip(prepared, (1.0 / (1.0 + np.exp(-logits))).tolist(), strict=True))
+        for image in images[start : start + BATCH_SIZE]:
+            if image in reasons:
+                yield {"image": image, "error": reasons[image]}
+                continue
+            label = data.classes[int(probabilities[image] >= threshold)]
+            probability = probabilities[image]
+            yield {"image": image, "probability": probability, "label": label, "threshold": threshold, "run": folder.run_id}
+
+
+def table_row(answer: dict[str, Any]) -> str:
+    """An answer as one line of a table."""
+    if "error" in answer:
+        return f"{'-':>8}  {'could not be read':<17}  {answer['image']}: {answer['error']}"
+    return f"{answer['probability']:8.4f}  {answer['label']:<17}  {answer['image']}"
+
+
+if __name__ == "__main__":
+    run_command(main, "predict", PredictConfig, read_words=lambda words: as_text(words_as_images(words), ("run",)))

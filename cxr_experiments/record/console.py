@@ -1,0 +1,79 @@
+"""What a command says on the terminal: a counter while files are read, and the closing lines of a run.
+
+Counters go to stderr and are silent when it is no terminal; results go to stdout.  Every line that holds a metric of phantoms
+begins with SYNTHETIC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cxr_experiments.evidence.evaluation import score_table
+from cxr_experiments.record.live_run import LiveRun
+from cxr_experiments.record.results import Costs, Evidence
+from cxr_experiments.record.run_folder import RunFolder
+
+# What the terminal shows of a split; scores.csv has every metric.
+SHOWN = tuple(
+    f"{split}_{name}"
+    for split in ("val", "test")
+    for name in "auroc average_precision brier log_loss accuracy_at_half sensitivity_at_frozen specificity_at_frozen".split()
+)
+
+
+@contextmanager
+def counter(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar fed with (done, in all); it appears with the first call and leaves no trace."""
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+
+def say(text: str, *, synthetic: bool = False) -> None:
+    """Print, each line marked when it speaks of phantoms."""
+    for line in text.splitlines():
+        print(f"SYNTHETIC {line}" if synthetic else line, flush=True)
+
+
+def say_trained(run: LiveRun, evidence: Evidence, costs: Costs) -> None:
+    """The closing lines of a training: validation scores, where everything lies, and what comes next."""
+    synthetic = evidence.synthetic
+    say_scores(evidence)
+    stopped = "stopped early" if costs.stopped_early else "reached its epoch limit"
+    say(
+        f"{costs.epochs_run} epochs ({stopped}), weights of epoch {costs.best_epoch + 1}, "
+        f"{costs.images_per_s:.0f} images/s, {costs.num_parameters:,} parameters",
+        synthetic=synthetic,
+    )
+    say_where(run.folder, run.link)
+    say(f"The test split was not opened.  To score it: python -m cxr_experiments.evaluate run={run.folder.run_id}")
+
+
+def say_scores(evidence: Evidence) -> None:
+    """The headline metrics with interval and n, and the threshold that the labels are cut at."""
+    shown = [one for one in evidence.scores if one.name in SHOWN]
+    print(*score_table(shown, synthetic=evidence.synthetic), sep="\n", flush=True)
+    frozen = evidence.threshold
+    say(
+        f"threshold {frozen.value:.4f} ({frozen.rule} {frozen.target:g}, set on {frozen.num_images} {frozen.set_on} images)",
+        synthetic=evidence.synthetic,
+    )
+
+
+def say_finished_before(folder: RunFolder) -> None:
+    """The run exists: where it is, and how to train it again all the same."""
+    say(f"run {folder.run_id} finished before: {folder.path}")
+    say("nothing was trained; rerun=true trains a replicate")
+
+
+def say_where(folder: RunFolder, link: str) -> None:
+    """Where a run can be looked at."""
+    say(f"run {folder.run_id}: {folder.path}")
+    if link:
+        say(f"compare: make ui, then http://127.0.0.1:5000/{link}")

@@ -1,0 +1,24 @@
+"""The figures of a run, each a PNG: curves, ROC, precision-recall, confusion matrix, calibration, contact sheet.
+
+What is drawn comes in as values and leaves as a file.  The only door to matplotlib.  Each figure carries its n, says
+SYNTHETIC when it shows phantoms, and stays readable at the width of a printed column.
+"""
+
+from __future__ import annotations
+
+from cxr_experiments.record.figures.classifier import (
+    draw_calibration,
+    draw_confusion,
+    draw_precision_recall,
+    draw_roc,
+)
+from cxr_experiments.record.figures.training import draw_contact_sheet, draw_curves
+
+__all__ = [
+    "draw_calibration",
+    "draw_confusion",
+    "draw_contact_sheet",
+    "draw_curves",
+    "draw_precision_recall",
+    "draw_roc",
+]

@@ -1,0 +1,80 @@
+"""One page for every figure: the style, the heading, and how it reaches the disk.  What stands on it others draw."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+DOTS_PER_INCH = 150
+WIDTH_IN = 5.0  # set in a column of 3.4 inches, the 10.5 point text below is still 7 points high
+HEADING_IN = 0.62
+# Okabe and Ito's palette, told apart with every common colour vision (Wong 2011, Nature Methods 8, 441)
+BLUE, VERMILLION, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#5F5F5F"
+STYLE = {
+    "font.family": "DejaVu Sans",  # travels inside matplotlib: the same page on every machine
+    "font.size": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E3E3E3",
+    "legend.fontsize": 9.5,
+    "legend.framealpha": 0.9,
+    "legend.edgecolor": "none",
+    "lines.linewidth": 1.8,
+    "text.parse_math": False,  # a class or row may be called anything, "$" included
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+}
+
+
+@contextmanager
+def page(
+    path: Path, title: str, subtitle: str, *, height_in: float, width_in: float = WIDTH_IN, synthetic: bool
+) -> Iterator[Any]:
+    """A figure to draw on, saved at `path` as a PNG of 150 dpi when the block ends without an error.
+
+    Args:
+        path: PNG to write: under a temporary name in the same folder, then renamed.
+        title: what is shown.
+        subtitle: of how many images and patients.
+        height_in: height of the whole page in inches.
+        width_in: its width.
+        synthetic: puts the word SYNTHETIC into the heading.
+    """
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's own matplotlibrc must not change the page
+        matplotlib.rcParams.update(STYLE)
+        body = (0.0, 0.0, 1.0, 1 - HEADING_IN / height_in)
+        layout = ConstrainedLayoutEngine(rect=body, w_pad=0.06, h_pad=0.06)
+        figure = Figure(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, layout=layout)
+        FigureCanvasAgg(figure)
+        left = 0.12 / width_in
+        figure.text(left, 1 - 0.09 / height_in, title, ha="left", va="top", fontsize=12.5, fontweight="bold")
+        figure.text(left, 1 - 0.36 / height_in, subtitle, ha="left", va="top", fontsize=9.5, color=GRAY)
+        if synthetic:
+            box = {"boxstyle": "round,pad=0.25", "facecolor": VERMILLION, "edgecolor": "none"}
+            place: dict[str, Any] = {
+                "ha": "right",
+                "va": "top",
+                "fontsize": 10,
+                "fontweight": "bold",
+                "color": "white",
+                "bbox": box,
+            }
+            figure.text(1 - left, 1 - 0.1 / height_in, "SYNTHETIC", **place)
+        yield figure
+        partial_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            figure.savefig(partial_path, format="png", dpi=DOTS_PER_INCH)
+            partial_path.replace(path)
+        finally:
+            partial_path.unlink(missing_ok=True)

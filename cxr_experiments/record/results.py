@@ -1,0 +1,128 @@
+"""What a finished training leaves in its run folder beside model and split: predictions, threshold, scores, figures, costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_experiments.config.schema import ThresholdConfig
+from cxr_experiments.errors import RunError
+from cxr_experiments.evidence.calibration import Threshold, choose_threshold
+from cxr_experiments.evidence.evaluation import Predictions, Score, read_scores, score, write_predictions, write_scores
+from cxr_experiments.images.manifest import Manifest
+from cxr_experiments.record import figures
+from cxr_experiments.record.run_folder import RunFolder, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What the training took: counts, epochs from 0, seconds, training images per second, parameters."""
+
+    num_train: int
+    num_val: int
+    epochs_run: int
+    epoch_limit: int
+    best_epoch: int
+    stopped_early: bool
+    images_per_s: float
+    duration_s: float
+    num_parameters: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One split's predictions, the threshold they are judged at, and the scores."""
+
+    predictions: Predictions
+    threshold: Threshold
+    scores: tuple[Score, ...]
+    synthetic: bool
+
+
+def judge_validation(predictions: Predictions, rule: ThresholdConfig, manifest: Manifest) -> Evidence:
+    """Freeze the threshold on validation predictions and score them with it."""
+    threshold = choose_threshold(predictions.label, predictions.probability, rule=rule.rule, value=rule.value)
+    scores = score(predictions, threshold, patients_verifiable=manifest.patients_verifiable)
+    return Evidence(predictions, threshold, scores, manifest.synthetic)
+
+
+def keep_validation(folder: RunFolder, evidence: Evidence, costs: Costs) -> None:
+    """Write predictions, the frozen threshold, scores.csv, costs.json and the figures of validation."""
+    write_predictions(folder.predictions("val"), evidence.predictions)
+    write_json(folder.file("threshold.json"), asdict(evidence.threshold))
+    write_scores(folder.file("scores.csv"), evidence.scores)
+    draw_evidence(folder, evidence)
+    write_json(folder.file("costs.json"), asdict(costs))
+
+
+def keep_test(folder: RunFolder, evidence: Evidence) -> None:
+    """Write test predictions, add the test rows to scores.csv (a renewed threshold replaces earlier ones), draw figures."""
+    write_predictions(folder.predictions("test"), evidence.predictions)
+    earlier = [one for one in read_scores(folder.file("scores.csv")) if not one.name.startswith("test_")]
+    write_scores(folder.file("scores.csv"), [*earlier, *evidence.scores])
+    draw_evidence(folder, evidence)
+
+
+def draw_training(
+    folder: RunFolder, epochs: Sequence[Mapping[str, float]], costs: Costs, sheet: NDArray[np.uint8], *, synthetic: bool
+) -> None:
+    """Learning curves and the augmentation's contact sheet.
+
+    Args:
+        folder: the run's.
+        epochs: one mapping per epoch with loss, accuracy, val_loss, val_accuracy.
+        costs: the training's.
+        sheet: (rows, columns, size, size) uint8, originals in column 0.
+        synthetic: the images are phantoms.
+    """
+    folder.file("figures").mkdir(exist_ok=True)
+    figures.draw_curves(
+        folder.file("figures/curves.png"),
+        epochs,
+        costs.best_epoch,
+        num_train=costs.num_train,
+        num_val=costs.num_val,
+        synthetic=synthetic,
+    )
+    labels = [f"film {row + 1}" for row in range(len(sheet))]
+    title = "Left column: as prepared; others: as training sees them"
+    figures.draw_contact_sheet(folder.file("figures/augmentation.png"), sheet, labels, title, synthetic=synthetic)
+
+
+def draw_evidence(folder: RunFolder, evidence: Evidence) -> None:
+    """ROC, precision-recall, confusion matrix and calibration of one split, figures/<split>_<what>.png."""
+    folder.file("figures").mkdir(exist_ok=True)
+    predictions, threshold, synthetic = evidence.predictions, evidence.threshold, evidence.synthetic
+    stem = str(folder.file(f"figures/{predictions.split}_"))
+    figures.draw_roc(folder.path / f"{stem}roc.png", predictions, threshold, synthetic=synthetic)
+    figures.draw_precision_recall(folder.path / f"{stem}precision_recall.png", predictions, threshold, synthetic=synthetic)
+    figures.draw_confusion(folder.path / f"{stem}confusion.png", predictions, threshold, synthetic=synthetic)
+    figures.draw_calibration(folder.path / f"{stem}calibration.png", predictions, synthetic=synthetic)
+
+
+def final_values(scores: Sequence[Score], **more: float) -> dict[str, float]:
+    """Scores by name, with `_lo` and `_hi` for their intervals."""
+    values = dict(more)
+    for one in scores:
+        values |= {one.name: one.value, f"{one.name}_lo": one.low, f"{one.name}_hi": one.high}
+    return values
+
+
+def read_threshold(folder: RunFolder) -> Threshold:
+    """The threshold that validation froze at the end of training.
+
+    Raises:
+        RunError: missing or not a threshold.
+    """
+    values: dict[str, Any] = read_json(folder.file("threshold.json"))
+    try:
+        threshold = Threshold(**values)
+        if not 0.0 <= float(threshold.value) <= 1.0:
+            raise ValueError(f"value {threshold.value} is no probability")
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{folder.file('threshold.json')} is not a frozen threshold: {error}") from error
+    return threshold
