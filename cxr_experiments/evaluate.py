@@ -128,7 +128,7 @@ def open_test_split(folder: RunFolder, trained: ExperimentConfig, threshold: Thr
         "threshold_rule": f"{threshold.rule} {threshold.target:g}",
     }
     openings = ledger.record_opening(home(), split.test_digest, entry)
-    console.say(f"test split opened for run {folder.run_id}: {openings} looks at it are on record")
+    console.say(f"test split opened for run {folder.run_id}; openings of it on record: {openings}")
     return predict_split(predict, store.images, store.manifest, split.test, split="test", run_id=folder.run_id)
 
 

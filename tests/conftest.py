@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -27,3 +31,57 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     passed = [report for report in terminalreporter.getreports("passed") if report.when == "call"]
     num_real = sum("real_data" in report.keywords for report in passed)
     terminalreporter.write_line(f"tests on real images that ran and passed: {num_real}")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command answered."""
+
+    status: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture(scope="session")
+def command() -> Command:
+    """Run `python -m cxr_experiments.<words>` for real, with a home and a current directory of one's own."""
+
+    def run(*words: str, home: Path, cwd: Path | None = None, timeout_s: float = 300, **environment: str) -> Said:
+        variables = {name: value for name, value in os.environ.items() if name not in ("CXR_DATA", "HYDRA_FULL_ERROR")}
+        done = subprocess.run(
+            [sys.executable, "-m", f"cxr_experiments.{words[0]}", *words[1:]],
+            cwd=cwd or home,
+            env={**variables, "CXR_HOME": str(home), **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+# A run of seconds: 40 phantom patients at 32 px.
+SMALL = ("data.num_patients=40", "data.image_size_px=32", "depth=shallow", "training.epochs=2", "training.batch_size=16")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A 2 x 2 sweep on phantoms in which one cell cannot be built, and what it printed."""
+
+    home: Path
+    words: tuple[str, ...]
+    said: Said
+
+
+@pytest.fixture(scope="session")
+def sweep(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Sweep:
+    """depth=shallow,standard x 16, 32 px: five poolings do not fit into 16 px, so that one of the four cells fails."""
+    home = tmp_path_factory.mktemp("sweep")
+    sizes = ("depth=shallow,standard", "data.image_size_px=16,32", "data.num_patients=40")
+    words = ("train", "-m", *sizes, "training.epochs=2", "training.batch_size=16", "experiment_name=two_by_two")
+    return Sweep(home, words, command(*words, home=home))

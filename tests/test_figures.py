@@ -65,7 +65,7 @@ CASES = {
     "five images": simulated(5),
     "positives only": one_class(1),
     "negatives only": one_class(0),
-    "many": simulated(4_000, 3.0),
+    "many": simulated(2_000, 6.0),
 }
 
 

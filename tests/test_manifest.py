@@ -165,7 +165,8 @@ def test_a_folder_tree_is_read_to_its_depth_and_round_its_links(tmp_path: Path) 
         tmp_path, "elsewhere/7/late é,1.png", "images/NORMAL/p1/a.png", "images/NORMAL/b.JPG", "images/PNEUMONIA/c.png"
     )
     (tmp_path / "images/PNEUMONIA/linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    (tmp_path / "images/PNEUMONIA/circle").symlink_to(tmp_path / "images/PNEUMONIA", target_is_directory=True)
+    for circle in ("circle", "again"):
+        (tmp_path / "images/PNEUMONIA" / circle).symlink_to(tmp_path / "images/PNEUMONIA", target_is_directory=True)
     manifest = read_manifest(folder(tmp_path / "images"))
     assert ids(manifest) == ["NORMAL/b.JPG", "NORMAL/p1/a.png", "PNEUMONIA/c.png", "PNEUMONIA/linked/7/late é,1.png"]
     assert (manifest.patients_verifiable, {row.patient for row in manifest.rows}) == (False, {""})

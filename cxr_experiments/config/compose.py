@@ -232,6 +232,8 @@ def load_config(path: Path) -> ExperimentConfig:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"cannot read the config {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict) or "data" not in values:
+        raise ConfigError(f"{path} is not the config of a run: it has no section `data`")
     config = from_mapping(values, ExperimentConfig)
     check_together(config)
     return config

@@ -12,7 +12,8 @@ import importlib.util
 import inspect
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -149,24 +150,32 @@ def _custom_features(inputs: Any, config: ExperimentConfig, seeds: Seeds) -> Any
     """What the user's builder makes of the scaled images, checked: (n, features), Keras' own layers alone."""
     spec = str(config.model.builder)
     path, builder = _load_builder(spec)
+    with _surroundings(config.training.precision, seeds.init):
+        try:
+            features = builder(inputs, seeds.init)
+        except Exception as error:
+            raise ConfigError(f"model.builder={spec}: {_place(error, path)}{type(error).__name__}: {error}") from error
+        if not isinstance(features, keras.KerasTensor) or len(features.shape) != 2 or features.shape[1] is None:
+            what = f"a tensor of shape {features.shape}" if isinstance(features, keras.KerasTensor) else repr(features)
+            raise ConfigError(
+                f"model.builder={spec} returned {what}; expected a Keras tensor of shape (batch, features), "
+                "for example from GlobalAveragePooling2D"
+            )
+        _refuse_custom_objects(inputs, features, spec)
+    return features
+
+
+@contextmanager
+def _surroundings(precision: str, seed: int) -> Iterator[None]:
+    """The dtype policy of the run, and repeatable seeds for layers that were given none; both put back afterwards."""
     policy_before, state_before = keras.config.dtype_policy(), random.getstate()
+    keras.config.set_dtype_policy(precision)
+    random.seed(seed)  # Keras draws default seeds from Python's own generator
     try:
-        keras.config.set_dtype_policy(config.training.precision)
-        random.seed(seeds.init)  # Keras draws from it the seeds of layers that the builder gives none
-        features = builder(inputs, seeds.init)
-    except Exception as error:
-        raise ConfigError(f"model.builder={spec}: {_place(error, path)}{type(error).__name__}: {error}") from error
+        yield
     finally:
         keras.config.set_dtype_policy(policy_before)
         random.setstate(state_before)
-    if not isinstance(features, keras.KerasTensor) or len(features.shape) != 2 or features.shape[1] is None:
-        what = f"a tensor of shape {features.shape}" if isinstance(features, keras.KerasTensor) else repr(features)
-        raise ConfigError(
-            f"model.builder={spec} returned {what}; expected a Keras tensor of shape (batch, features), "
-            "for example from GlobalAveragePooling2D"
-        )
-    _refuse_custom_objects(inputs, features, spec)
-    return features
 
 
 def _load_builder(spec: str) -> tuple[Path, Builder]:
@@ -222,9 +231,7 @@ def _refuse_custom_objects(inputs: Any, features: Any, spec: str) -> None:
         kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
         if not kind.startswith("keras.") or isinstance(layer, keras.layers.Lambda):
             raise ConfigError(f"model.builder={spec}: layer {layer.name} is a {kind}, {mend}")
-        try:
-            keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-        except (TypeError, ValueError) as error:
-            raise ConfigError(
-                f"model.builder={spec}: layer {layer.name} holds an object of your own, {mend}"
-            ) from error
+    try:
+        keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model.builder={spec} uses a function or an object of your own, {mend}") from error

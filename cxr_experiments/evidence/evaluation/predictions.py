@@ -101,6 +101,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         for (image_id, patient, label, logit), probability in zip(columns, predictions.probability, strict=True)
     ]
     text = csv_text([PREDICTION_COLUMNS, *rows])
+    _parse_predictions(text, path)
     write_text(path, text)
 
 

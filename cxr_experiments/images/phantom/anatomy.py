@@ -158,7 +158,8 @@ def _border(anatomy: Anatomy, side: float) -> Field:
         own += 0.10 * np.exp(-(((q - 0.12) / 0.15) ** 2))
     else:
         own = 0.02 * np.exp(-(((q + 0.48) / 0.2) ** 2)) + 0.055 * np.exp(-(((q - 0.28) / 0.24) ** 2))
-    return (apex + vessels + own).astype(np.float32)
+    border: Field = (apex + vessels + own).astype(np.float32)
+    return border
 
 
 def dome_height(u: Field, side: Field, anatomy: Anatomy, pose: Pose) -> Field:

@@ -7,6 +7,7 @@ import numpy as np
 from cxr_experiments.images.phantom.anatomy import Anatomy, Lungs
 from cxr_experiments.images.phantom.frame import (
     PHANTOM_SIZE_PX,
+    TABLE_LENGTH,
     Field,
     Frame,
     Pose,
@@ -24,14 +25,14 @@ def ribs(frame: Frame, anatomy: Anatomy, lungs: Lungs, rng: np.random.Generator)
     Args:
         rng: the patient's; each rib has its own place, breadth and density.
     """
-    v = np.linspace(0.0, 1.2, 4096, dtype=np.float32)  # everything that varies across the cage, tabulated once
+    v = np.linspace(0.0, 1.2, TABLE_LENGTH, dtype=np.float32)  # everything that varies across the cage, tabulated once
     inside = np.minimum(v, 1.0)
     # leaves the spine level or slightly rising, then sweeps down ever more steeply to the wall
     curl = 1.0 - np.sqrt(1.0 - inside * inside)
     drop = inside * (-0.16 + inside * inside * anatomy.rib_slope) + 0.17 * curl
     rise = 0.52 * (1.0 - inside) - 0.06 * curl
     # seen edge-on at the wall a rib is several times as thick; beyond it, nothing
-    tangent = (1.0 + 1.1 * unit_step((v - 0.78) * 4.5)) * unit_step((1.07 - v) * 16.0) * anatomy.bone
+    tangent = (1.0 + 1.1 * unit_step((v - 0.78) * 4.5)) * unit_step((1.05 - v) * 18.0) * anatomy.bone
     back_weight = 0.125 * tangent * unit_step((v - 0.06) * 14.0)
     front_weight = 0.048 * tangent * unit_step((v - 0.42) * 3.2)
     axis = table_axis()
@@ -39,13 +40,14 @@ def ribs(frame: Frame, anatomy: Anatomy, lungs: Lungs, rng: np.random.Generator)
         1.0 - 0.65 * unit_step((axis - anatomy.dome + 0.02) * 3.0)
     )
 
-    across = np.minimum(lungs.across * (4095 / 1.2), 4095.0).astype(np.intp)
+    across = np.minimum(lungs.across * ((TABLE_LENGTH - 1) / 1.2), TABLE_LENGTH - 1).astype(np.intp)
     tilted = frame.q + np.float32(0.006) * lungs.side
     back = rib_table(anatomy, rng, breadth=0.30, start=anatomy.apex + 0.02)
     front = rib_table(anatomy, rng, breadth=0.44, start=anatomy.apex + 0.19)
     arcs = back.take(table_index(tilted - drop.take(across))) * back_weight.take(across)
     arcs += front.take(table_index(tilted - rise.take(across))) * front_weight.take(across)
-    return arcs * frame.along_q(level)
+    bone: Field = arcs * frame.along_q(level)
+    return bone
 
 
 def rib_table(anatomy: Anatomy, rng: np.random.Generator, *, breadth: float, start: float) -> Field:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cxr_experiments.images.phantom.frame import PHANTOM_SIZE_PX, Field, blurred, convolve, unit_step
 
@@ -82,7 +81,7 @@ def stamp_marker(gray: Field, rng: np.random.Generator) -> Field:
     return out
 
 
-def letter_ink(letter: str, height: float, tilt: float) -> NDArray[np.float32]:
+def letter_ink(letter: str, height: float, tilt: float) -> Field:
     """Coverage in [0, 1], (30, 30), of the letter R or L, `height` pixels high, turned by `tilt` radians."""
     axis = np.arange(MARKER_PX, dtype=np.float32) - (MARKER_PX - 1) / 2
     x = (axis[None, :] * np.cos(tilt) + axis[:, None] * np.sin(tilt)) / height
@@ -94,7 +93,8 @@ def letter_ink(letter: str, height: float, tilt: float) -> NDArray[np.float32]:
         bowl = np.abs(np.hypot(np.maximum(x - 0.02, 0.0), y + 0.24) - 0.26)
         strokes += [np.where((x > -0.26) & (y < 0.06), bowl, 9.0), _segment(x, y, (0.0, 0.02), (0.28, 0.5))]
     distance = np.minimum.reduce(strokes) * height
-    return np.clip(0.085 * height + 0.5 - distance, 0.0, 1.0).astype(np.float32)
+    ink: Field = np.clip(0.085 * height + 0.5 - distance, 0.0, 1.0).astype(np.float32)
+    return ink
 
 
 def _segment(x: Field, y: Field, start: tuple[float, float], end: tuple[float, float]) -> Field:

@@ -107,10 +107,7 @@ def _thickness(subject: _Subject, lesion: Lesion, row: PhantomRow, seed: int, ha
     hollow = 0.12 * airways(frame, anatomy, pose) + 0.14 * abdomen(frame, anatomy, pose, normal)
     unevenness = 0.015 * smooth_field(normal, 64)
     solid = np.maximum(body * (1.0 + unevenness), arms(frame, anatomy))
-    burnt = 0.3 * (1.0 - unit(solid))  # beside the body the beam arrives whole: black
-    return solid - np.minimum(air + hollow, 0.9 * body) + bone * unit(solid) - burnt
-
-
-def unit(body: Field) -> Field:
-    """1 inside the body, falling to 0 at its skin."""
-    return np.clip(body * 8.0, 0.0, 1.0)
+    # 1 inside, 0 beside the body, where the beam arrives whole and burns the film black
+    inside = np.minimum(solid * 8.0, 1.0)
+    thickness: Field = solid - np.minimum(air + hollow, 0.9 * body) + bone * inside - 0.3 * (1.0 - inside)
+    return thickness

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 PHANTOM_SIZE_PX = 256
-TABLE_LOW, TABLE_HIGH, TABLE_LENGTH = -1.8, 1.8, 4096
+TABLE_LOW, TABLE_HIGH, TABLE_LENGTH = -1.8, 1.8, 2048  # an entry every quarter pixel
 Field = NDArray[np.floating[Any]]  # float32 wherever a whole film is meant: half the memory, half the time
 
 
@@ -83,12 +83,14 @@ def to_pixels(pose: Pose, p: Field, q: Field) -> tuple[Field, Field]:
 def table_index(coordinate: Field) -> NDArray[np.intp]:
     """Where a coordinate stands in a table over [TABLE_LOW, TABLE_HIGH]; beyond, the last entry."""
     scale = (TABLE_LENGTH - 1) / (TABLE_HIGH - TABLE_LOW)
-    return np.clip((coordinate - TABLE_LOW) * scale + 0.5, 0, TABLE_LENGTH - 1).astype(np.intp)
+    place = np.maximum((coordinate - TABLE_LOW) * scale + 0.5, 0.0)
+    index: NDArray[np.intp] = np.minimum(place, TABLE_LENGTH - 1).astype(np.intp)
+    return index
 
 
 @lru_cache(maxsize=1)
 def table_axis() -> Field:
-    """The coordinate of each table entry, (4096,) float32."""
+    """The coordinate of each table entry, (2048,) float32."""
     axis = np.linspace(TABLE_LOW, TABLE_HIGH, TABLE_LENGTH).astype(np.float32)
     axis.setflags(write=False)
     return axis
@@ -102,7 +104,8 @@ def profile(points: Sequence[tuple[float, float]], smooth: float = 0.08) -> Fiel
     for _ in range(2):
         total = np.cumsum(np.pad(table, (width // 2 + 1, width // 2), mode="edge"))
         table = (total[width:] - total[:-width]) / width
-    return table.astype(np.float32)
+    curve: Field = table.astype(np.float32)
+    return curve
 
 
 @lru_cache(maxsize=16)

@@ -15,7 +15,7 @@ from cxr_experiments.images.phantom.anatomy import LEFT, RIGHT, Anatomy, Lungs
 from cxr_experiments.images.phantom.frame import Field, Frame, smooth_field, unit_step
 
 PATTERNS = ("lobar", "patchy", "interstitial")
-INSIDE = 0.012  # patient's frame, 1.5 pixels: lesions keep this far from the lung's outline
+INSIDE = 0.004  # patient's frame, half a pixel: lesions keep this far from the lung's outline
 Streams = tuple[np.random.Generator, np.random.Generator]
 FAINTEST = 0.03  # a smaller fraction of the lesion's strength is no lesion: sets the mask's edge
 
@@ -53,7 +53,7 @@ def make_lesion(
     strength = (0.95 - 0.75 * hardness) * patient.uniform(0.85, 1.15) * image.uniform(0.9, 1.1)
     shape = {"lobar": _lobar, "patchy": _patchy, "interstitial": _interstitial}[pattern]
     extent, texture = shape(frame, anatomy, (patient, image), size)
-    inside = extent * unit_step((lungs.depth - INSIDE) * 30.0)
+    inside = extent * unit_step((lungs.depth - INSIDE) * 60.0)
     scaled = inside * (1.0 / max(float(inside.max()), 1e-6))
     mask = scaled > FAINTEST
     opacity = np.where(mask, np.clip(strength * scaled * texture, 0.0, 0.98), 0.0).astype(np.float32)

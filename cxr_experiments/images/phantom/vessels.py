@@ -16,7 +16,7 @@ FINE_KERNEL = (0.22, 0.56, 0.22)
 
 @dataclass(frozen=True)
 class Points:
-    """Points along vessels, each (k,) float32: place in the patient's frame, direction, radius."""
+    """Points along vessels, each (k,) or (paths, k): place in the patient's frame, direction, radius."""
 
     p: Field
     q: Field
@@ -38,7 +38,7 @@ def vessel_tree(anatomy: Anatomy, pose: Pose, rng: np.random.Generator) -> Point
         heading = fan if side > 0 else np.pi - fan
         # lower-lobe vessels are the stouter ones in an upright child
         radius = 0.0115 + 0.0035 * np.sin(fan) + rng.normal(0.0, 0.001, 9)
-        start = Points(*(np.float32(x) for x in (np.full(9, at_p), np.full(9, at_q), heading, radius)))
+        start = Points(np.full(9, at_p), np.full(9, at_q), heading, radius)
         trunks = _grow(start, 0.50, rng)
         twigs = _grow(_branch(trunks, 5, rng), 0.27, rng)
         trees += [trunks, twigs, _grow(_branch(twigs, 2, rng), 0.13, rng)]
@@ -58,7 +58,7 @@ def _grow(start: Points, length: float, rng: np.random.Generator) -> Points:
     p = start.p[:, None] + np.cumsum(np.cos(heading) * STEP, axis=1)
     q = start.q[:, None] + np.cumsum(np.sin(heading) * STEP, axis=1)
     radius = start.radius[:, None] * np.linspace(1.0, 0.40, num_points)
-    return Points(*(x.astype(np.float32) for x in (p, q, heading, radius)))
+    return Points(p, q, heading, radius)
 
 
 def _branch(paths: Points, num_branches: int, rng: np.random.Generator) -> Points:
@@ -68,7 +68,7 @@ def _branch(paths: Points, num_branches: int, rng: np.random.Generator) -> Point
     point = np.clip((where * num_points).astype(int), 0, num_points - 1)
     row = np.arange(num_vessels)[:, None]
     turn = np.where((np.arange(num_branches) + row) % 2 == 0, 1.0, -1.0) * rng.uniform(0.35, 0.85, point.shape)
-    heading = (paths.heading[row, point] + turn).ravel().astype(np.float32)
+    heading = (paths.heading[row, point] + turn).ravel()
     return Points(
         paths.p[row, point].ravel(), paths.q[row, point].ravel(), heading, paths.radius[row, point].ravel() * 0.75
     )

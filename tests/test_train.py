@@ -1,0 +1,166 @@
+"""The main job from the command line: sweeps with a failing cell, repeats, determinism, interrupts, what is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import SMALL, Command, Sweep
+
+from cxr_experiments.record.run_folder import FAILED, FINISHED, KILLED, RunFolder, all_runs, read_json_lines, read_state
+
+
+def runs_of(home: Path) -> list[RunFolder]:
+    return all_runs(home / "runs")
+
+
+def test_sweep_goes_on_after_a_failed_cell_and_says_so(sweep: Sweep) -> None:
+    states = [read_state(folder) for folder in runs_of(sweep.home)]
+    assert sorted(state.status for state in states) == [FAILED, FINISHED, FINISHED, FINISHED]
+    assert sweep.said.status != 0
+    failed = next(state for state in states if state.status == FAILED)
+    assert "ConfigError" in failed.reason
+    assert "FAILED depth=standard data.image_size_px=16" in sweep.said.err
+    assert "Traceback" not in sweep.said.err
+
+
+def test_second_start_of_a_sweep_runs_only_what_is_missing(sweep: Sweep, command: Command) -> None:
+    before = {folder.run_id: folder.file("metrics.jsonl").stat().st_mtime_ns for folder in finished(sweep)}
+    said = command(*sweep.words, home=sweep.home)
+    after = {folder.run_id: folder.file("metrics.jsonl").stat().st_mtime_ns for folder in finished(sweep)}
+    assert said.out.count("finished before") == 3
+    assert after == before
+    assert list((sweep.home / "runs" / "phantom-two_by_two").glob("*.attempt-1")), "the failed attempt is kept"
+
+
+def finished(sweep: Sweep) -> list[RunFolder]:
+    return [folder for folder in runs_of(sweep.home) if read_state(folder).status == FINISHED]
+
+
+def test_run_folder_is_complete(sweep: Sweep) -> None:
+    expected = {
+        "config.yaml", "identity.json", "provenance.json", "uncommitted.diff", "split.csv", "metrics.jsonl", "events.jsonl",
+        "model.keras", "predictions_val.csv", "threshold.json", "scores.csv", "costs.json", "mlflow.json", "figures",
+    }  # fmt: skip
+    for folder in finished(sweep):
+        assert expected <= {path.name for path in folder.path.iterdir()}
+        pictures = {path.name for path in folder.file("figures").iterdir()}
+        assert {"curves.png", "augmentation.png", "val_roc.png", "val_precision_recall.png"} <= pictures
+        assert {"val_confusion.png", "val_calibration.png"} <= pictures
+        assert not list(folder.path.glob("*test*")), "training leaves nothing of the test split"
+
+
+def test_every_line_with_a_metric_of_phantoms_is_marked(sweep: Sweep) -> None:
+    with_numbers = [line for line in sweep.said.out.splitlines() if "val_" in line or "images/s" in line]
+    assert len(with_numbers) >= 3 * 8
+    assert all(line.startswith("SYNTHETIC ") for line in with_numbers)
+
+
+def test_closing_lines_tell_what_is_next(sweep: Sweep) -> None:
+    folder = finished(sweep)[0]
+    assert f"The test split was not opened.  To score it: python -m cxr_experiments.evaluate run={folder.run_id}" in sweep.said.out
+    assert "http://127.0.0.1:5000/#/experiments/" in sweep.said.out
+    assert str(folder.path) in sweep.said.out
+
+
+def test_quiet_when_not_on_a_terminal(sweep: Sweep) -> None:
+    assert "\x1b[" not in sweep.said.out + sweep.said.err
+    assert len(sweep.said.err.splitlines()) <= 4, sweep.said.err
+
+
+def test_metrics_file_holds_one_line_per_epoch_under_keras_names(sweep: Sweep) -> None:
+    for folder in finished(sweep):
+        lines = list(read_json_lines(folder.file("metrics.jsonl")))
+        assert [line["epoch"] for line in lines] == [0, 1]
+        assert {"loss", "accuracy", "val_loss", "val_accuracy", "images_per_s"} <= set(lines[0])
+
+
+def test_replicate_alone_equals_the_same_job_inside_a_sweep_bitwise(sweep: Sweep, command: Command, tmp_path: Path) -> None:
+    inside = next(
+        folder for folder in finished(sweep) if json.loads(folder.file("costs.json").read_text())["num_parameters"] > 1_000_000
+    )
+    words = ("data.num_patients=40", "data.image_size_px=32", "depth=standard", "training.epochs=2", "training.batch_size=16")
+    said = command("train", *words, "experiment_name=two_by_two", "rerun=true", home=sweep.home)
+    assert said.status == 0, said.err
+    alone = max(finished(sweep), key=lambda folder: folder.file("events.jsonl").stat().st_mtime_ns)
+    assert alone.run_id != inside.run_id
+    assert json.loads(alone.file("identity.json").read_text())["replicate"] == 1
+    for name in ("predictions_val.csv", "metrics.jsonl"):
+        assert without_volatile(alone.file(name)) == without_volatile(inside.file(name))
+
+
+def without_volatile(path: Path) -> list[object]:
+    """A file's rows without run id and times."""
+    if path.suffix == ".csv":
+        return [line.split(",")[:6] for line in path.read_text().splitlines()]
+    keys = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
+    return [[line[key] for key in keys] for line in read_json_lines(path)]
+
+
+@pytest.mark.parametrize(("kind", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_run_is_marked_killed(kind: signal.Signals, status: int, tmp_path: Path) -> None:
+    words = [*SMALL[:-2], "training.epochs=500", "training.patience=0", "tracking=disabled"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cxr_experiments.train", *words],
+        env={**os.environ, "CXR_HOME": str(tmp_path)},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/*/metrics.jsonl")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(kind)
+    error = process.communicate(timeout=30)[1]
+    assert process.returncode == status, error
+    (folder,) = runs_of(tmp_path)
+    state = read_state(folder)
+    assert (state.status, state.reason) == (KILLED, "Ctrl-C" if kind == signal.SIGINT else "SIGTERM")
+    assert "Traceback" not in error
+
+
+def test_non_finite_loss_fails_the_run_with_epoch_and_step(tmp_path: Path, command: Command) -> None:
+    said = command("train", *SMALL, "optimizer=sgd", "optimizer.learning_rate=10", "optimizer.momentum=0.9999",
+                   "tracking=disabled", "training.epochs=20", "training.precision=float32", home=tmp_path)  # fmt: skip
+    if said.status == 0:
+        pytest.skip("this learning rate did not diverge")
+    assert said.status == 2
+    assert "epoch" in said.err
+    (folder,) = runs_of(tmp_path)
+    assert read_state(folder).status == FAILED
+    assert "TrainingError" in read_state(folder).reason
+
+
+def test_own_network_is_trained_and_its_file_enters_the_identity(tmp_path: Path, command: Command) -> None:
+    net = tmp_path / "my_net.py"
+    net.write_text(
+        "import keras\n\n\n"
+        "def build(inputs, seed):\n"
+        "    start = keras.initializers.GlorotUniform(seed=seed)\n"
+        "    x = keras.layers.Conv2D(8, 5, strides=2, activation='relu', kernel_initializer=start)(inputs)\n"
+        "    return keras.layers.GlobalAveragePooling2D()(x)\n"
+    )
+    words = ("train", *SMALL, "tracking=disabled", "model=custom", f"model.builder={net}:build", "training.epochs=1")
+    assert command(*words, home=tmp_path).status == 0
+    net.write_text(net.read_text().replace("Conv2D(8", "Conv2D(9"))
+    assert command(*words, home=tmp_path).status == 0
+    assert len({folder.run_id for folder in runs_of(tmp_path)}) == 2
+
+
+def test_missing_kaggle_root_is_three_lines_and_status_2(tmp_path: Path, command: Command) -> None:
+    said = command("train", "data=kaggle", f"data.root={tmp_path / 'nowhere'}", home=tmp_path)
+    assert said.status == 2
+    lines = said.err.strip().splitlines()
+    assert len(lines) == 3
+    assert "Kaggle" in said.err
+    assert str(tmp_path / "nowhere") in said.err
+    assert "data=phantom" in said.err
+    assert not list(tmp_path.glob("runs/*/*")), "nothing was started"
