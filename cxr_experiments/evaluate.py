@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from cxr_experiments.config.command_line import as_text, run_command, run_job
+from cxr_experiments.config.command_line import run_command, run_job
 from cxr_experiments.config.compose import CONF_DIR, home, load_config, register
 from cxr_experiments.config.schema import EvaluateConfig, ExperimentConfig, ThresholdConfig
 from cxr_experiments.errors import ConfigError, DataError, RunError
@@ -154,4 +154,4 @@ def with_root(config: ExperimentConfig, root: str | None) -> ExperimentConfig:
 
 
 if __name__ == "__main__":
-    run_command(main, "evaluate", EvaluateConfig, read_words=lambda words: as_text(words, ("run",)))
+    run_command(main, "evaluate", EvaluateConfig)

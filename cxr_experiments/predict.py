@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig
 
-from cxr_experiments.config.command_line import as_text, run_command, run_job, words_as_images
+from cxr_experiments.config.command_line import run_command, run_job, words_as_images
 from cxr_experiments.config.compose import CONF_DIR, home, load_config, register
 from cxr_experiments.config.schema import PredictConfig
 from cxr_experiments.errors import BadImageError, ConfigError, DataError, RunError
@@ -116,4 +116,4 @@ def table_row(answer: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    run_command(main, "predict", PredictConfig, read_words=lambda words: as_text(words_as_images(words), ("run",)))
+    run_command(main, "predict", PredictConfig, read_words=words_as_images)

@@ -85,3 +85,9 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Sweep:
     sizes = ("depth=shallow,standard", "data.image_size_px=16,32", "data.num_patients=40")
     words = ("train", "-m", *sizes, "training.epochs=2", "training.batch_size=16", "experiment_name=two_by_two")
     return Sweep(home, words, command(*words, home=home))
+
+
+@pytest.fixture(scope="session")
+def evaluated(sweep: Sweep, command: Command) -> Said:
+    """What `evaluate` says of the sweep's three finished runs."""
+    return command("evaluate", "experiment_name=phantom-two_by_two", home=sweep.home)

@@ -101,7 +101,7 @@ def test_difficulty_lowers_the_contrast_of_lesions() -> None:
     for difficulty in (0.0, 0.25, 0.5, 0.75, 1.0):
         pairs = [(render(row, seed=SEED, difficulty=difficulty), twin(row, difficulty)) for row, _ in sick(12)]
         contrast.append(np.mean([(film.image - healthy)[film.lesion_mask].mean() for film, healthy in pairs]))
-    assert all(easier > 1.1 * harder for easier, harder in pairwise(contrast))
+    assert all(easier > 1.03 * harder for easier, harder in pairwise(contrast))
 
 
 def test_difficulty_is_answered_by_size_and_noise_too() -> None:
@@ -117,13 +117,16 @@ def test_difficulty_is_answered_by_size_and_noise_too() -> None:
 
 def test_the_heart_lies_on_the_right_of_the_image_and_lungs_are_dark() -> None:
     rights, lefts, airs, bellies = [], [], [], []
-    for _, phantom in [pair for pair in films() if pair[0].label == 0][:30]:
+    for row, phantom in [pair for pair in films() if pair[0].label == 0]:
         image = phantom.image.astype(float)
-        rights.append(image[115:155, 140:176].mean())
-        lefts.append(image[115:155, 80:116].mean())
-        airs.append(image[80:120, 70:100].mean())
-        bellies.append(image[225:245, 100:156].mean())
-    assert np.mean(np.array(rights) > np.array(lefts) + 10) > 0.9
+        columns = np.flatnonzero(lung_mask(row, seed=SEED).any(axis=0))
+        middle = (columns[0] + columns[-1]) // 2
+        rights.append(image[140:165, middle + 24 : middle + 50].mean())
+        lefts.append(image[140:165, middle - 50 : middle - 24].mean())
+        airs.append(image[80:120, middle - 60 : middle - 35].mean())
+        bellies.append(image[225:240, middle - 25 : middle + 25].mean())
+    assert np.mean(np.array(rights) > np.array(lefts)) > 0.85
+    assert np.mean(rights) > np.mean(lefts) + 25
     assert np.mean(np.array(bellies) > np.array(airs) + 40) > 0.9
 
 

@@ -30,6 +30,7 @@ from cxr_experiments.config.compose import CONF_DIR, leaf_keys, nearest, read_co
 from cxr_experiments.errors import ConfigError, CxrError, Terminated
 
 Config = TypeVar("Config")
+TEXT_KEYS = ("run", "experiment_name", "output", "data.root", "data.patient_regex", "model.builder", "tracking.uri")
 EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 
 
@@ -54,7 +55,7 @@ def run_command(
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        sys.argv[1:] = read_words(sys.argv[1:])
+        sys.argv[1:] = as_text(read_words(sys.argv[1:]))
         with _full_errors():
             _check_sweep(config_name, schema)
             main()
@@ -138,8 +139,10 @@ def translate(error: Exception, schema: type[Any]) -> str:
             options = sorted(name for name in cause.options if "/" not in name)
             return f"{group}={option}: no such option{nearest(option, options)}"
         if isinstance(cause, OverrideParseException):
-            reason = "expected key=value" if "missing EQUAL" in text else " ".join(str(cause).split())
-            return f"cannot read the override {cause.override!r}: {reason}"
+            if "missing EQUAL" in text or "=" not in cause.override:
+                return f"cannot read the override {cause.override!r}: expected key=value"
+            key, _, value = cause.override.partition("=")
+            return f"cannot read the override {cause.override!r}: quote the value, {key}=\"'{value}'\""
         if isinstance(cause, MissingMandatoryValue):
             key = _found(r"full_key: (\S+)", text) or _found(r"Missing mandatory value: (\S+)", text)
             return f"{key} has no value: give {key}=VALUE on the command line"
@@ -168,19 +171,21 @@ def _found(pattern: str, text: str) -> str | None:
     return match.group(1) if match else None
 
 
-def as_text(arguments: list[str], keys: tuple[str, ...]) -> list[str]:
-    """Quote the values of `keys`, so that Hydra does not read the run id `12e345678901` as a number.
+def as_text(arguments: list[str]) -> list[str]:
+    """Quote values that are text whatever they look like: Hydra would read the run id `12e345678901` as a number, and stop
+    at the brackets of a regular expression or of a folder name.
 
     Example:
-        >>> as_text(["run=12e345678901", "seed=1"], ("run",))
-        ["run='12e345678901'", 'seed=1']
+        >>> as_text(["run=12e345678901", "data.patient_regex=(p[0-9]+)", "data.root='a b'", "seed=1"])
+        ["run='12e345678901'", "data.patient_regex='(p[0-9]+)'", "data.root='a b'", 'seed=1']
     """
-    return [_quoted(word) if word.partition("=")[0] in keys and "'" not in word else word for word in arguments]
+    return [_quoted(word) if word.partition("=")[0] in TEXT_KEYS else word for word in arguments]
 
 
 def _quoted(word: str) -> str:
     key, _, value = word.partition("=")
-    return word if value.startswith(("[", '"')) or not value else f"{key}='{value}'"
+    already = value in ("", "null") or (len(value) > 1 and value[0] == value[-1] and value[0] in "'\"")
+    return word if already else f"{key}={_escaped(value)}"
 
 
 def words_as_images(arguments: list[str]) -> list[str]:
@@ -195,5 +200,11 @@ def words_as_images(arguments: list[str]) -> list[str]:
         return rest
     if any(word.startswith("images=") for word in rest):
         raise ConfigError("images are given both as words and as images=[...]: use one of the two")
-    escaped = ",".join("'" + word.replace("\\", "\\\\").replace("'", "\\'") + "'" for word in words)
-    return [*rest, f"images=[{escaped}]"]
+    return [*rest, f"images=[{','.join(map(_escaped, words))}]"]
+
+
+def _escaped(word: str) -> str:
+    """A word in Hydra's single quotes: backslashes count before a quote only, and ${ would be an interpolation."""
+    word = re.sub(r"(\\*)\$\{", lambda match: match.group(1) * 2 + "\\${", word)
+    word = re.sub(r"(\\*)'", lambda match: match.group(1) * 2 + "\\'", word)
+    return "'" + re.sub(r"(\\+)$", lambda match: match.group(1) * 2, word) + "'"

@@ -37,7 +37,3 @@ else:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     with _held_back_notes():
         import tensorflow  # noqa: F401
-
-import keras
-
-keras.config.disable_interactive_logging()  # MLflow's check of the input example would draw a progress bar

@@ -1,8 +1,11 @@
 """`pipeline=keras_directory`, the reference route: the split's files linked into train|val/CLASS, read by Keras.
 
-Comes in: manifest and split.  Goes out: batches like `pipeline`'s, of the same files.  Pixels differ from the store's a
-little, since Keras resizes without anti-aliasing; images are cached in memory.  It exists to be compared with, and does
-not feed `evaluate`.
+Comes in: manifest and split.  Goes out: batches like `pipeline`'s, of the same files, cached in memory.  It exists to
+be compared with, and does not feed `evaluate`.
+
+Keras resizes without anti-aliasing, so pixels differ from the store's.  Measured in gray levels at 200 px, squash: 2.3
+on average over full-size originals (4.2 in the worst image, 197 in the worst pixel), 0.6 over copies of 224 px (0.7,
+33).  crop is as near; pad, which Keras lays out a little differently, 3.4 on average over originals.
 """
 
 from __future__ import annotations

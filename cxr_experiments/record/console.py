@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cxr_experiments.evidence.evaluation import score_table
-from cxr_experiments.record.live_run import LiveRun
-from cxr_experiments.record.results import Costs, Evidence
-from cxr_experiments.record.run_folder import RunFolder
+if TYPE_CHECKING:
+    from cxr_experiments.record.live_run import LiveRun
+    from cxr_experiments.record.results import Costs, Evidence
+    from cxr_experiments.record.run_folder import RunFolder
 
 # What the terminal shows of a split; scores.csv has every metric.
 SHOWN = tuple(
@@ -57,6 +58,8 @@ def say_trained(run: LiveRun, evidence: Evidence, costs: Costs) -> None:
 
 def say_scores(evidence: Evidence) -> None:
     """The headline metrics with interval and n, and the threshold that the labels are cut at."""
+    from cxr_experiments.evidence.evaluation import score_table
+
     shown = [one for one in evidence.scores if one.name in SHOWN]
     print(*score_table(shown, synthetic=evidence.synthetic), sep="\n", flush=True)
     frozen = evidence.threshold

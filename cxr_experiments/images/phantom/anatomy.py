@@ -67,7 +67,7 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         body_margin=rng.uniform(0.08, 0.17),
         shoulder=rng.uniform(0.98, 1.12),
         heart_width=rng.uniform(0.29, 0.36),
-        heart_p=rng.uniform(0.10, 0.16),
+        heart_p=rng.uniform(0.13, 0.19),
         heart_tilt_rad=rng.uniform(0.60, 0.90),
         knob=rng.uniform(0.01, 0.05),
         pedicle=rng.uniform(0.125, 0.165),

@@ -64,7 +64,7 @@ def render(row: PhantomRow, *, seed: int, difficulty: float) -> Phantom:
         seed: the data set's.
         difficulty: in [0, 1]: 0 large dense lesions on calm films, 1 small faint ones among strong normal variation.
     """
-    hardness = difficulty**1.5  # bent so that 0.5 is what a small network learns in some hundred steps, 1 hardly at all
+    hardness = difficulty**1.75  # bent so that a small network learns 0.5 in some hundred steps, 1 hardly at all
     subject = _subject(row, seed)
     lesion = no_lesion(subject.frame)
     if row.label == 1:

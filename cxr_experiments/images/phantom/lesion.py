@@ -116,4 +116,4 @@ def _interstitial(frame: Frame, anatomy: Anatomy, streams: Streams, size: float)
         )
     grain = 0.55 * smooth_field(image, 3) + 0.45 * smooth_field(image, 5)
     net = np.abs(grain) * 0.5 + unit_step(0.5 + 0.5 * grain) * 0.4
-    return unit_step(envelope * 1.25 - 0.14), 0.22 + 0.62 * net
+    return unit_step(envelope * 1.25 - 0.14), 0.28 + 0.50 * net

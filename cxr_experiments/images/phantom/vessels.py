@@ -91,15 +91,12 @@ def _splat(column: Field, row: Field, weight: Field) -> Field:
     column, row, weight = column[kept], row[kept], weight[kept]
     x, y = column.astype(np.intp), row.astype(np.intp)
     dx, dy = column - x, row - y
-    image = np.zeros(size * size)
-    for step_x, step_y, share in (
-        (0, 0, (1 - dx) * (1 - dy)),
-        (1, 0, dx * (1 - dy)),
-        (0, 1, (1 - dx) * dy),
-        (1, 1, dx * dy),
-    ):
-        image += np.bincount((y + step_y) * size + x + step_x, weight * share, size * size)
-    return image.reshape(size, size).astype(np.float32)
+    corner = y * size + x
+    pixel = np.concatenate([corner, corner + 1, corner + size, corner + size + 1])
+    left, right = weight * (1 - dx), weight * dx
+    share = np.concatenate([left * (1 - dy), right * (1 - dy), left * dy, right * dy])
+    image: Field = np.bincount(pixel, share, size * size).astype(np.float32)
+    return image.reshape(size, size)
 
 
 def hila(frame: Frame, pose: Pose) -> Field:

@@ -58,6 +58,7 @@ def start_tensorflow(config: ExperimentConfig) -> None:
     Op determinism, once on, stays on for the process: in a sweep that mixes both, later runs are deterministic too.
     """
     keras.backend.clear_session()
+    keras.config.disable_interactive_logging()  # forgotten with the session; else checking a saved model draws a bar
     if config.training.deterministic:
         tf.config.experimental.enable_op_determinism()
 

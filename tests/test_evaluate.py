@@ -1,0 +1,124 @@
+"""The test split is opened by `evaluate` alone, with the threshold that validation froze, and each opening is on record."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import Command, Said, Sweep
+
+from cxr_experiments.evidence.evaluation import read_predictions, read_scores
+from cxr_experiments.record.run_folder import FINISHED, RunFolder, all_runs, read_json_lines, read_state
+
+
+@pytest.fixture(scope="module")
+def folders(sweep: Sweep, evaluated: Said) -> list[RunFolder]:
+    """The evaluated runs."""
+    assert evaluated.status == 0, evaluated.err
+    return [folder for folder in all_runs(sweep.home / "runs") if read_state(folder).status == FINISHED]
+
+
+def test_every_run_gets_test_predictions_scores_and_figures(folders: list[RunFolder]) -> None:
+    for folder in folders:
+        test = read_predictions(folder.predictions("test"))
+        scores = {one.name: one for one in read_scores(folder.file("scores.csv"))}
+        assert test.split == "test"
+        assert {"val_auroc", "test_auroc", "test_sensitivity_at_frozen"} <= set(scores)
+        assert scores["test_auroc"].num_images == len(test.label)
+        assert folder.file("figures/test_roc.png").is_file()
+
+
+def test_test_rows_were_neither_trained_on_nor_validated(folders: list[RunFolder]) -> None:
+    for folder in folders:
+        sides = [line.split(",") for line in folder.file("split.csv").read_text().splitlines()[1:]]
+        by_patient: dict[str, set[str]] = {}
+        for _image, side, patient, *_ in sides:
+            by_patient.setdefault(patient, set()).add(side)
+        assert all(len(found) == 1 for found in by_patient.values())
+        tested = set(read_predictions(folder.predictions("test")).image_id.tolist())
+        assert tested == {image for image, side, *_ in sides if side == "test"}
+
+
+def test_threshold_is_the_one_that_validation_froze(folders: list[RunFolder]) -> None:
+    for folder in folders:
+        frozen = json.loads(folder.file("threshold.json").read_text())
+        val = read_predictions(folder.predictions("val"))
+        positive = val.probability[val.label == 1]
+        assert (positive >= frozen["value"]).mean() >= 0.95
+        assert (frozen["rule"], frozen["set_on"], frozen["num_images"]) == ("sensitivity_at", "val", len(val.label))
+        test = read_predictions(folder.predictions("test"))
+        expected = (test.probability[test.label == 1] >= frozen["value"]).mean()
+        scores = {one.name: one.value for one in read_scores(folder.file("scores.csv"))}
+        assert scores["test_sensitivity_at_frozen"] == pytest.approx(expected)
+
+
+def test_each_opening_stands_in_the_ledger_once(sweep: Sweep, folders: list[RunFolder], command: Command) -> None:
+    ledger = list(read_json_lines(sweep.home / "test_ledger.jsonl"))
+    assert sorted(line["run_id"] for line in ledger) == sorted(folder.run_id for folder in folders)
+    again = command("evaluate", f"run={folders[0].run_id}", home=sweep.home)
+    assert again.status == 0
+    assert "test split opened" not in again.out, "predictions that are there are not made again"
+    assert len(list(read_json_lines(sweep.home / "test_ledger.jsonl"))) == len(ledger)
+
+
+def test_printed_scores_are_marked_and_carry_interval_and_n(evaluated: Said) -> None:
+    rows = [line for line in evaluated.out.splitlines() if "test_" in line]
+    assert len(rows) == 3 * 7
+    assert all(line.startswith("SYNTHETIC test_") and "[" in line for line in rows)
+
+
+def test_another_rule_is_taken_from_validation_predictions(folders: list[RunFolder], sweep: Sweep, command: Command) -> None:
+    said = command("evaluate", f"run={folders[-1].run_id}", "threshold=fixed", "threshold.value=0.25", home=sweep.home)
+    assert "threshold 0.2500 (fixed 0.25" in said.out
+    assert json.loads(folders[-1].file("threshold.json").read_text())["rule"] == "sensitivity_at", "the frozen one stays"
+
+
+def test_mlflow_id_and_short_id_name_a_run(folders: list[RunFolder], sweep: Sweep, command: Command) -> None:
+    told = json.loads(folders[0].file("mlflow.json").read_text())["run_id"]
+    for name in (told, folders[0].run_id[:8]):
+        assert f"run {folders[0].run_id}" in command("evaluate", f"run={name}", home=sweep.home).out
+
+
+def test_without_a_run_the_finished_ones_are_listed(folders: list[RunFolder], sweep: Sweep, command: Command) -> None:
+    said = command("evaluate", home=sweep.home)
+    assert said.status == 2
+    assert all(f"run={folder.run_id}  experiment_name=phantom-two_by_two" in said.err for folder in folders)
+
+
+def test_unfinished_run_is_refused(sweep: Sweep, folders: list[RunFolder], command: Command) -> None:
+    (failed,) = [folder for folder in all_runs(sweep.home / "runs") if read_state(folder).status != FINISHED]
+    said = command("evaluate", f"run={failed.run_id}", home=sweep.home)
+    assert (said.status, "is FAILED" in said.err) == (2, True)
+
+
+def test_changed_images_are_refused(tmp_path: Path, command: Command) -> None:
+    images = tmp_path / "images"
+    make_folder(images)
+    words = ("data=folder", f"data.root={images}", "data.patient_regex=(p[0-9]+)", "data.image_size_px=16", "depth=shallow")
+    trained = command("train", *words, "training.epochs=1", "tracking=disabled", home=tmp_path)
+    assert trained.status == 0, trained.err
+    (folder,) = all_runs(tmp_path / "runs")
+    moved = tmp_path / "moved"
+    images.rename(moved)
+    victim = next((moved / "NORMAL").glob("*.png"))
+    shutil.copyfile(next((moved / "PNEUMONIA").glob("*.png")), victim)
+    said = command("evaluate", f"run={folder.run_id}", f"data.root={moved}", home=tmp_path)
+    assert said.status == 2
+    assert "was trained on the data set" in said.err or "duplicate" in said.err
+    assert not (tmp_path / "test_ledger.jsonl").exists(), "nothing was opened"
+
+
+def make_folder(root: Path) -> None:
+    """60 gray PNG of 20 patients in two classes."""
+    import numpy as np
+
+    from cxr_experiments.images.decode import encode_png
+
+    generator = np.random.default_rng(0)
+    for label, name in enumerate(("NORMAL", "PNEUMONIA")):
+        (root / name).mkdir(parents=True)
+        for number in range(30):
+            image = generator.integers(0, 200 + 40 * label, (24, 20), dtype=np.uint8)
+            encode_png(root / name / f"p{label}{number // 3:02d}_{number}.png", image)

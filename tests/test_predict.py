@@ -1,0 +1,90 @@
+"""`predict` answers every image it can read, names those it cannot, and says which run answered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Command, Sweep
+
+from cxr_experiments.config.compose import load_config
+from cxr_experiments.evidence.evaluation import read_predictions, read_scores
+from cxr_experiments.images.decode import encode_png
+from cxr_experiments.images.manifest import load_pixels, read_manifest
+from cxr_experiments.record.run_folder import FINISHED, RunFolder, all_runs, read_state
+
+
+@pytest.fixture(scope="module")
+def folder(sweep: Sweep) -> RunFolder:
+    """One finished run."""
+    return next(folder for folder in all_runs(sweep.home / "runs") if read_state(folder).status == FINISHED)
+
+
+@pytest.fixture(scope="module")
+def films(folder: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Image id -> PNG of three validation images."""
+    data = load_config(folder.file("config.yaml")).data
+    manifest = read_manifest(data)
+    place = tmp_path_factory.mktemp("films with space")
+    wanted = read_predictions(folder.predictions("val")).image_id[:3].tolist()
+    paths = {}
+    for row in manifest.rows:
+        if row.image_id in wanted:
+            paths[row.image_id] = place / f"{row.image_id.replace('/', '_')} it's.png"
+            encode_png(paths[row.image_id], load_pixels(row, manifest, data))
+    return paths
+
+
+def test_answers_equal_the_runs_own_predictions(sweep: Sweep, folder: RunFolder, films: dict[str, Path], command: Command) -> None:
+    said = command("predict", f"run={folder.run_id}", "json=true", *map(str, films.values()), home=sweep.home)
+    assert said.status == 0, said.err
+    answers = [json.loads(line) for line in said.out.splitlines()]
+    kept = read_predictions(folder.predictions("val"))
+    expected = dict(zip(kept.image_id.tolist(), kept.probability.tolist(), strict=True))
+    threshold = json.loads(folder.file("threshold.json").read_text())["value"]
+    for (image_id, path), answer in zip(films.items(), answers, strict=True):
+        assert set(answer) == {"image", "probability", "label", "threshold", "run"}
+        assert (answer["image"], answer["run"], answer["threshold"]) == (str(path), folder.run_id, threshold)
+        np.testing.assert_allclose(answer["probability"], expected[image_id], atol=1e-6)
+        assert answer["label"] == ("PNEUMONIA" if answer["probability"] >= threshold else "NORMAL")
+    assert said.err.startswith("SYNTHETIC")
+
+
+def test_broken_file_among_many_gets_its_own_error(
+    sweep: Sweep, folder: RunFolder, films: dict[str, Path], command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no image")
+    good = [str(path) for path in films.values()]
+    words = (good[0], str(tmp_path / "broken.jpg"), str(tmp_path / "absent.png"), good[1])
+    said = command("predict", f"run={folder.run_id}", "json=true", *words, home=sweep.home)
+    answers = [json.loads(line) for line in said.out.splitlines()]
+    assert said.status == 2
+    assert [answer["image"] for answer in answers] == list(words), "in the order given"
+    assert [set(answer) == {"image", "error"} for answer in answers] == [False, True, True, False]
+    assert "2 of 4 images could not be read" in said.err
+
+
+def test_best_run_says_among_how_many_it_chose(sweep: Sweep, films: dict[str, Path], command: Command) -> None:
+    losses = {}
+    for folder in all_runs(sweep.home / "runs"):
+        if read_state(folder).status == FINISHED:
+            losses[folder.run_id] = {one.name: one.value for one in read_scores(folder.file("scores.csv"))}["val_log_loss"]
+    film = str(next(iter(films.values())))
+    said = command("predict", "run=best", "experiment_name=phantom-two_by_two", film, home=sweep.home)
+    assert said.status == 0, said.err
+    best = min(losses, key=lambda run_id: losses[run_id])
+    assert f"run {best}: lowest validation log loss" in said.err
+    assert f"among {len(losses)} runs" in said.err
+    assert film in said.out
+
+
+def test_image_whose_name_holds_an_equals_sign(
+    sweep: Sweep, folder: RunFolder, films: dict[str, Path], command: Command, tmp_path: Path
+) -> None:
+    odd = tmp_path / "view=pa.png"
+    odd.write_bytes(next(iter(films.values())).read_bytes())
+    said = command("predict", f"run={folder.run_id}", f"images=['{odd}']", "json=true", home=sweep.home)
+    assert said.status == 0, said.err
+    assert json.loads(said.out)["image"] == str(odd)
