@@ -58,7 +58,9 @@ def chosen_run(config: PredictConfig) -> RunFolder:
     if config.run != "best":
         folder = run_folder.find_run(runs, config.run)
         if run_folder.read_state(folder).status != run_folder.FINISHED:
-            raise RunError(f"run {folder.run_id} is {run_folder.read_state(folder).status}: only a finished run predicts")
+            raise RunError(
+                f"run {folder.run_id} is {run_folder.read_state(folder).status}: only a finished run predicts"
+            )
         return folder
     if not config.experiment_name:
         raise ConfigError("run=best needs experiment_name=NAME: best among which runs?")
@@ -105,7 +107,13 @@ def answers(folder: RunFolder, images: tuple[str, ...]) -> Iterator[dict[str, An
                 continue
             label = data.classes[int(probabilities[image] >= threshold)]
             probability = probabilities[image]
-            yield {"image": image, "probability": probability, "label": label, "threshold": threshold, "run": folder.run_id}
+            yield {
+                "image": image,
+                "probability": probability,
+                "label": label,
+                "threshold": threshold,
+                "run": folder.run_id,
+            }
 
 
 def table_row(answer: dict[str, Any]) -> str:

@@ -41,7 +41,13 @@ def draw_preview(config: PreviewConfig) -> Path:
     path = Path(config.output) if config.output else home() / "runs" / "previews" / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     labels = [store.manifest.classes[store.manifest.rows[row].label] for row in rows]
-    draw_contact_sheet(path, sheet, labels, f"augmentation={config.choices.get('augmentation', '')}", synthetic=store.manifest.synthetic)
+    draw_contact_sheet(
+        path,
+        sheet,
+        labels,
+        f"augmentation={config.choices.get('augmentation', '')}",
+        synthetic=store.manifest.synthetic,
+    )
     console.say(str(path))
     return path
 

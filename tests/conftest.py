@@ -66,7 +66,13 @@ def command() -> Command:
 
 
 # A run of seconds: 40 phantom patients at 32 px.
-SMALL = ("data.num_patients=40", "data.image_size_px=32", "depth=shallow", "training.epochs=2", "training.batch_size=16")
+SMALL = (
+    "data.num_patients=40",
+    "data.image_size_px=32",
+    "depth=shallow",
+    "training.epochs=2",
+    "training.batch_size=16",
+)
 
 
 @dataclass(frozen=True)

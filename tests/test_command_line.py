@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Command
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from cxr_experiments.config.command_line import as_text, words_as_images
@@ -22,9 +22,15 @@ from cxr_experiments.errors import ConfigError
     [
         ("train trainng.epochs=3", "trainng.epochs: no such key; did you mean training.epochs?"),
         ("train modle=gap", "modle: no such key; did you mean model?"),
-        ("train augmentation=noflip", "augmentation=noflip: no such option; did you mean no_flip? (allowed: crop, flip"),
+        (
+            "train augmentation=noflip",
+            "augmentation=noflip: no such option; did you mean no_flip? (allowed: crop, flip",
+        ),
         ("train experiment=seedstudy", "did you mean seed_study?"),
-        ("train training.epochs=abc", "training.epochs=abc: Value 'abc' of type 'str' could not be converted to Integer"),
+        (
+            "train training.epochs=abc",
+            "training.epochs=abc: Value 'abc' of type 'str' could not be converted to Integer",
+        ),
         ("train training.epochs=null", "training.epochs: needs a value, got null"),
         ("train training.epochs", "cannot read the override 'training.epochs': expected key=value"),
         ("train training.epochs=3(", "quote the value, training.epochs=\"'3('\""),
@@ -52,7 +58,9 @@ def test_mistake_is_one_line_with_status_2(words: str, message: str, tmp_path: P
     assert not list(tmp_path.rglob("*")), "a mistake leaves nothing behind"
 
 
-@pytest.mark.parametrize("words", ["train --help", "train --cfg job", "train augmentation=noflip", "predict --help", "evaluate"])
+@pytest.mark.parametrize(
+    "words", ["train --help", "train --cfg job", "train augmentation=noflip", "predict --help", "evaluate"]
+)
 def test_light_answers_load_no_heavy_library(words: str, tmp_path: Path) -> None:
     first, *rest = words.split()
     program = (
@@ -65,7 +73,9 @@ def test_light_answers_load_no_heavy_library(words: str, tmp_path: Path) -> None
         "heavy = {'tensorflow', 'keras', 'mlflow', 'matplotlib', 'pandas', 'scipy', 'sklearn'} & set(sys.modules)\n"
         "print('HEAVY', sorted(heavy))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
     assert "HEAVY []" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
 
 
@@ -84,7 +94,9 @@ def test_commands_compose_from_another_folder(tmp_path: Path, command: Command) 
 
 
 @example(["${oops}", "it's", "back\\", "\\'", "\\${x}", "a,b", "[c]"])
-@given(st.lists(st.text(st.characters(exclude_characters="=\x00\n\r", exclude_categories=["Cs"]), min_size=1), min_size=1))
+@given(
+    st.lists(st.text(st.characters(exclude_characters="=\x00\n\r", exclude_categories=["Cs"]), min_size=1), min_size=1)
+)
 def test_any_path_without_equals_reaches_the_images_list(words: list[str]) -> None:
     words = [word for word in words if not word.startswith("-")] or ["x.png"]
     (override,) = words_as_images(words)
@@ -102,7 +114,9 @@ def test_run_ids_that_look_like_numbers_stay_text() -> None:
     assert as_text(["run=12e456789012", "run='x'", "seed=1"]) == ["run='12e456789012'", "run='x'", "seed=1"]
 
 
-@pytest.mark.parametrize("value", [r"^(p\d+)_[a-z]{2}\.png$", "C:\\films (1)", "it's", "/a/${b}", "[x]", "12e4", "a,b", "null "])
+@pytest.mark.parametrize(
+    "value", [r"^(p\d+)_[a-z]{2}\.png$", "C:\\films (1)", "it's", "/a/${b}", "[x]", "12e4", "a,b", "null "]
+)
 def test_text_reaches_the_config_as_typed(value: str) -> None:
     (quoted,) = as_text([f"data.root={value}"])
     parsed = OverridesParser.create().parse_override(quoted).value()

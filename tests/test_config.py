@@ -72,7 +72,9 @@ def test_groups_fields_and_folders_share_one_word() -> None:
 
 
 def test_groups_are_those_that_users_were_promised() -> None:
-    promised = "data augmentation depth pooling model optimizer schedule training imbalance pipeline tracking experiment"
+    promised = (
+        "data augmentation depth pooling model optimizer schedule training imbalance pipeline tracking experiment"
+    )
     assert set(promised.split()) <= set(GROUPS)
 
 
@@ -100,7 +102,9 @@ def test_experiment_deltas_of_plain_keys_take_effect(tmp_path: Path) -> None:
 def test_mission_sweep_composes() -> None:
     for augmentation in ("none", "no_flip", "flip"):
         for depth in ("shallow", "standard", "deep"):
-            config = composed(f"augmentation={augmentation}", f"depth={depth}", "pooling=flatten", "optimizer=sgd", "seed=2")
+            config = composed(
+                f"augmentation={augmentation}", f"depth={depth}", "pooling=flatten", "optimizer=sgd", "seed=2"
+            )
             assert (config.choices["augmentation"], config.choices["depth"]) == (augmentation, depth)
 
 
@@ -109,7 +113,10 @@ def test_mission_sweep_composes() -> None:
     [
         ("training.epochs=0", "training.epochs=0: expected 1 to 10000 epochs"),
         ("optimizer.learning_rate=nan", "optimizer.learning_rate=nan: expected 1e-08 to 10.0"),
-        ("data.resize=squish", r"data.resize=squish: no such option; did you mean squash\? \(allowed: squash, pad, crop\)"),
+        (
+            "data.resize=squish",
+            r"data.resize=squish: no such option; did you mean squash\? \(allowed: squash, pad, crop\)",
+        ),
         ("depth.filters=[16,32]", "depth.filters has 2 blocks and depth.convolutions 5"),
         ("depth.filters=[16,32,64,128,9999]", "expected 1 to 4096 filters"),
         ("augmentation.crop_area=[0.9,0.3]", "the first number may not exceed the second"),
@@ -147,7 +154,8 @@ def test_stored_config_reads_back_equal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "- a\n- b\n", "seed: [1", "seed: x\n", "sede: 1\n", "data: 3\n", "a: !!python/object:os.system {}\n", "\x00"]
+    "text",
+    ["", "- a\n- b\n", "seed: [1", "seed: x\n", "sede: 1\n", "data: 3\n", "a: !!python/object:os.system {}\n", "\x00"],
 )
 def test_broken_stored_config_is_our_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.yaml").write_text(text)
@@ -157,7 +165,9 @@ def test_broken_stored_config_is_our_error(tmp_path: Path, text: str) -> None:
 
 json_like = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(list(leaf_keys(ExperimentConfig))), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(list(leaf_keys(ExperimentConfig))), inner)
+    ),
     max_leaves=5,
 )
 
@@ -190,7 +200,12 @@ def test_every_number_has_a_range_and_the_default_lies_inside() -> None:
 def test_every_leaf_is_read_outside_config() -> None:
     package = CONF_DIR.parent / "cxr_experiments"
     text = "\n".join(path.read_text() for path in package.rglob("*.py") if path.parent.name != "config")
-    resolved_in_config = {"seed", "choices", "rerun", *(f"seeds.{name}" for name in leaf_values(ExperimentConfig().seeds))}
+    resolved_in_config = {
+        "seed",
+        "choices",
+        "rerun",
+        *(f"seeds.{name}" for name in leaf_values(ExperimentConfig().seeds)),
+    }
     for leaf in leaf_keys(ExperimentConfig):
         name = leaf.rpartition(".")[2]
         assert leaf in resolved_in_config or f".{name}" in text, f"nothing reads {leaf}"

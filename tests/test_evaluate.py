@@ -69,10 +69,14 @@ def test_printed_scores_are_marked_and_carry_interval_and_n(evaluated: Said) -> 
     assert all(line.startswith("SYNTHETIC test_") and "[" in line for line in rows)
 
 
-def test_another_rule_is_taken_from_validation_predictions(folders: list[RunFolder], sweep: Sweep, command: Command) -> None:
+def test_another_rule_is_taken_from_validation_predictions(
+    folders: list[RunFolder], sweep: Sweep, command: Command
+) -> None:
     said = command("evaluate", f"run={folders[-1].run_id}", "threshold=fixed", "threshold.value=0.25", home=sweep.home)
     assert "threshold 0.2500 (fixed 0.25" in said.out
-    assert json.loads(folders[-1].file("threshold.json").read_text())["rule"] == "sensitivity_at", "the frozen one stays"
+    assert json.loads(folders[-1].file("threshold.json").read_text())["rule"] == "sensitivity_at", (
+        "the frozen one stays"
+    )
 
 
 def test_mlflow_id_and_short_id_name_a_run(folders: list[RunFolder], sweep: Sweep, command: Command) -> None:
@@ -96,7 +100,13 @@ def test_unfinished_run_is_refused(sweep: Sweep, folders: list[RunFolder], comma
 def test_changed_images_are_refused(tmp_path: Path, command: Command) -> None:
     images = tmp_path / "images"
     make_folder(images)
-    words = ("data=folder", f"data.root={images}", "data.patient_regex=(p[0-9]+)", "data.image_size_px=16", "depth=shallow")
+    words = (
+        "data=folder",
+        f"data.root={images}",
+        "data.patient_regex=(p[0-9]+)",
+        "data.image_size_px=16",
+        "depth=shallow",
+    )
     trained = command("train", *words, "training.epochs=1", "tracking=disabled", home=tmp_path)
     assert trained.status == 0, trained.err
     (folder,) = all_runs(tmp_path / "runs")

@@ -56,13 +56,22 @@ def kermany(real_data: Path) -> Manifest:
 
 
 def keys_by_split(manifest: Manifest, kind: str) -> dict[str, set[str]]:
-    return {split: {getattr(row, kind) for row in manifest.rows if row.split == split} for split in ("train", "val", "test")}
+    return {
+        split: {getattr(row, kind) for row in manifest.rows if row.split == split} for split in ("train", "val", "test")
+    }
 
 
 @pytest.mark.real_data
 def test_the_official_set_has_its_published_counts(kermany: Manifest) -> None:
     counts = Counter((row.split, row.label) for row in kermany.rows)
-    official = {("train", 0): 1341, ("train", 1): 3875, ("val", 0): 8, ("val", 1): 8, ("test", 0): 234, ("test", 1): 390}
+    official = {
+        ("train", 0): 1341,
+        ("train", 1): 3875,
+        ("val", 0): 8,
+        ("val", 1): 8,
+        ("test", 0): 234,
+        ("test", 1): 390,
+    }
     assert counts == official
     assert len(kermany.rows) == 5856
 
@@ -116,7 +125,9 @@ def test_the_real_split_is_85_15_by_patient_with_the_official_test_untouched(
 
 @pytest.mark.real_data
 def test_the_loose_rule_reports_the_false_collisions(kermany: Manifest) -> None:
-    with pytest.raises(LeakageError, match=r"share a bare patient number in 264 case\(s\): IM-number:117 in train/NORMAL/IM-0117"):
+    with pytest.raises(
+        LeakageError, match=r"share a bare patient number in 264 case\(s\): IM-number:117 in train/NORMAL/IM-0117"
+    ):
         make_split(kermany, DataConfig(source="kaggle", patient_rule="loose"), seed=0)
 
 
@@ -138,7 +149,9 @@ def test_original_films_of_every_shape_decode_and_prepare(real_data: Path, tmp_p
     originals = real_data.parent / "full_resolution_sample"
     if not originals.is_dir():
         pytest.skip(f"no folder {originals}")
-    data = DataConfig(source="folder", root=str(originals), patient_regex="(person[0-9]+_[a-z]+|(?:NORMAL2-)?IM-[0-9]+)")
+    data = DataConfig(
+        source="folder", root=str(originals), patient_regex="(person[0-9]+_[a-z]+|(?:NORMAL2-)?IM-[0-9]+)"
+    )
     manifest = read_manifest(data)
     sample = replace(manifest, rows=manifest.rows[::3])
     store = open_store(sample, data, folder=tmp_path)

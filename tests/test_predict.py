@@ -37,7 +37,9 @@ def films(folder: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return paths
 
 
-def test_answers_equal_the_runs_own_predictions(sweep: Sweep, folder: RunFolder, films: dict[str, Path], command: Command) -> None:
+def test_answers_equal_the_runs_own_predictions(
+    sweep: Sweep, folder: RunFolder, films: dict[str, Path], command: Command
+) -> None:
     said = command("predict", f"run={folder.run_id}", "json=true", *map(str, films.values()), home=sweep.home)
     assert said.status == 0, said.err
     answers = [json.loads(line) for line in said.out.splitlines()]
@@ -70,7 +72,9 @@ def test_best_run_says_among_how_many_it_chose(sweep: Sweep, films: dict[str, Pa
     losses = {}
     for folder in all_runs(sweep.home / "runs"):
         if read_state(folder).status == FINISHED:
-            losses[folder.run_id] = {one.name: one.value for one in read_scores(folder.file("scores.csv"))}["val_log_loss"]
+            losses[folder.run_id] = {one.name: one.value for one in read_scores(folder.file("scores.csv"))}[
+                "val_log_loss"
+            ]
     film = str(next(iter(films.values())))
     said = command("predict", "run=best", "experiment_name=phantom-two_by_two", film, home=sweep.home)
     assert said.status == 0, said.err

@@ -29,7 +29,9 @@ def runs(sweep: Sweep, evaluated: Said) -> list[Any]:
     client = MlflowClient(f"sqlite:///{sweep.home}/mlruns/mlflow.db")
     experiment = client.get_experiment_by_name("phantom-two_by_two")
     assert experiment is not None
-    assert Path(experiment.artifact_location.removeprefix("file://")) == sweep.home / "mlruns/artifacts/phantom-two_by_two"
+    assert (
+        Path(experiment.artifact_location.removeprefix("file://")) == sweep.home / "mlruns/artifacts/phantom-two_by_two"
+    )
     return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"]))
 
 
@@ -54,7 +56,12 @@ def test_runs_are_flat_named_by_what_they_are_and_tagged(runs: list[Any]) -> Non
 def test_parameters_are_choices_and_what_differs(runs: list[Any]) -> None:
     for run in runs:
         params = run.data.params
-        assert (params["augmentation"], params["pooling"], params["optimizer"], params["seed"]) == ("no_flip", "gap", "adam", "0")
+        assert (params["augmentation"], params["pooling"], params["optimizer"], params["seed"]) == (
+            "no_flip",
+            "gap",
+            "adam",
+            "0",
+        )
         assert params["depth"] in ("shallow", "standard")
         assert params["training.epochs"] == "2"
         assert params["data.image_size_px"] in ("16", "32")
@@ -80,7 +87,14 @@ def test_artifacts_hold_config_predictions_and_pictures(runs: list[Any], sweep: 
     for run in runs:
         if run.info.status == "FINISHED":
             names = {path.name for path in (place / run.info.run_id / "artifacts").rglob("*")}
-            assert {"config.yaml", "identity.json", "provenance.json", "split.csv", "scores.csv", "predictions_val.csv"} <= names
+            assert {
+                "config.yaml",
+                "identity.json",
+                "provenance.json",
+                "split.csv",
+                "scores.csv",
+                "predictions_val.csv",
+            } <= names
             assert {"curves.png", "val_roc.png", "test_roc.png", "augmentation.png", "predictions_test.csv"} <= names
 
 
@@ -115,7 +129,8 @@ def test_fresh_database_survives_four_processes_at_once(tmp_path: Path) -> None:
         "t.log_epoch(place, run, 0, {'loss': 1.0})\nt.end_run(place, run, 'FINISHED')\n"
     )
     started = [
-        subprocess.Popen([sys.executable, "-c", program, str(tmp_path), str(n)], stderr=subprocess.PIPE, text=True) for n in range(4)
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path), str(n)], stderr=subprocess.PIPE, text=True)
+        for n in range(4)
     ]
     errors = [process.communicate(timeout=120)[1] for process in started]
     assert [process.returncode for process in started] == [0] * 4, errors

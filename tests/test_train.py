@@ -64,7 +64,10 @@ def test_every_line_with_a_metric_of_phantoms_is_marked(sweep: Sweep) -> None:
 
 def test_closing_lines_tell_what_is_next(sweep: Sweep) -> None:
     folder = finished(sweep)[0]
-    assert f"The test split was not opened.  To score it: python -m cxr_experiments.evaluate run={folder.run_id}" in sweep.said.out
+    assert (
+        f"The test split was not opened.  To score it: python -m cxr_experiments.evaluate run={folder.run_id}"
+        in sweep.said.out
+    )
     assert "http://127.0.0.1:5000/#/experiments/" in sweep.said.out
     assert str(folder.path) in sweep.said.out
 
@@ -81,11 +84,21 @@ def test_metrics_file_holds_one_line_per_epoch_under_keras_names(sweep: Sweep) -
         assert {"loss", "accuracy", "val_loss", "val_accuracy", "images_per_s"} <= set(lines[0])
 
 
-def test_replicate_alone_equals_the_same_job_inside_a_sweep_bitwise(sweep: Sweep, command: Command, tmp_path: Path) -> None:
+def test_replicate_alone_equals_the_same_job_inside_a_sweep_bitwise(
+    sweep: Sweep, command: Command, tmp_path: Path
+) -> None:
     inside = next(
-        folder for folder in finished(sweep) if json.loads(folder.file("costs.json").read_text())["num_parameters"] > 1_000_000
+        folder
+        for folder in finished(sweep)
+        if json.loads(folder.file("costs.json").read_text())["num_parameters"] > 1_000_000
     )
-    words = ("data.num_patients=40", "data.image_size_px=32", "depth=standard", "training.epochs=2", "training.batch_size=16")
+    words = (
+        "data.num_patients=40",
+        "data.image_size_px=32",
+        "depth=standard",
+        "training.epochs=2",
+        "training.batch_size=16",
+    )
     said = command("train", *words, "experiment_name=two_by_two", "rerun=true", home=sweep.home)
     assert said.status == 0, said.err
     alone = max(finished(sweep), key=lambda folder: folder.file("events.jsonl").stat().st_mtime_ns)

@@ -162,7 +162,11 @@ def check_together(config: ExperimentConfig) -> None:
         raise ConfigError(f"model.builder={config.model.builder} needs model=custom beside it")
     if config.tracking.kind == "server" and not (config.tracking.uri or "").startswith(("http://", "https://")):
         raise ConfigError("tracking=server: expected tracking.uri=http://host:port or https://host:port")
-    if not config.experiment_name or set(config.experiment_name) & set('/\\:*?"<>|') or config.experiment_name[0] == ".":
+    if (
+        not config.experiment_name
+        or set(config.experiment_name) & set('/\\:*?"<>|')
+        or config.experiment_name[0] == "."
+    ):
         raise ConfigError(f"experiment_name={config.experiment_name!r}: expected a plain folder name, without / or :")
 
 

@@ -6,6 +6,7 @@ the run folder so that a difference can be named.  The git commit, paths, names 
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -19,9 +20,7 @@ from cxr_experiments.config.seeds import resolve_seeds
 from cxr_experiments.errors import ConfigError
 
 # The groups whose every leaf enters; `tracking`, names, `rerun` and `choices` do not change a result.
-RESULT_AFFECTING = (
-    "data augmentation depth pooling optimizer schedule imbalance training pipeline threshold".split()
-)
+RESULT_AFFECTING = ["data", "augmentation", "depth", "pooling", "optimizer", "schedule", "imbalance", "training", "pipeline", "threshold"]
 # Where the files lie does not change them: their digest is in.
 PATHS = {"data": ("root",)}
 # What training executes.  Editing any of these makes new runs; editing docs, figures or statistics does not.
@@ -82,13 +81,27 @@ def package_version(name: str) -> str:
     raise ConfigError(f"{name} is not installed: `make install`, or pip install 'cxr-experiments[cpu]'")
 
 
-def source_digest() -> str:
-    """SHA-256 over the package's files that training executes, independent of where they lie."""
+def source_digest(package: Path = PACKAGE_DIR) -> str:
+    """SHA-256 over the code that training executes, wherever it lies: comments, docstrings and layout do not count."""
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in EXECUTED for path in PACKAGE_DIR.glob(pattern)):
-        text = path.read_bytes().replace(b"\r\n", b"\n")
-        digest.update(f"{path.relative_to(PACKAGE_DIR).as_posix()} {hashlib.sha256(text).hexdigest()}\n".encode())
+    for path in sorted(path for pattern in EXECUTED for path in package.glob(pattern)):
+        tree = ast.parse(path.read_bytes())
+        digest.update(f"{path.relative_to(package).as_posix()} {_syntax(tree)}\n".encode())
     return digest.hexdigest()
+
+
+def _syntax(node: Any) -> str:
+    """A syntax tree as text without positions, docstrings and empty fields, which differ between Python versions."""
+    if isinstance(node, list):
+        return f"[{','.join(_syntax(item) for item in node if not _is_docstring(item))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    told = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
+    return f"{type(node).__name__}({','.join(f'{name}={_syntax(value)}' for name, value in told)})"
+
+
+def _is_docstring(node: Any) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def builder_digest(builder: str | None) -> str:
@@ -122,7 +135,9 @@ def run_name(config: ExperimentConfig, replicate: int) -> str:
     own_net = Path(config.model.builder.rpartition(":")[0]).stem if config.model.builder else ""
     words = [chosen.get("augmentation", "")]
     words += [own_net] if own_net else [chosen.get("depth", ""), chosen.get("pooling", "")]
-    words += [chosen.get(group, "") for group in ("optimizer", "schedule", "imbalance", "training", "pipeline", "threshold")]
+    words += [
+        chosen.get(group, "") for group in ("optimizer", "schedule", "imbalance", "training", "pipeline", "threshold")
+    ]
     said = [word for word in words if word and not any(word in unsaid for unsaid in UNSAID.values())]
     return "-".join([*said, f"s{config.seed}", *([f"r{replicate}"] if replicate else [])])
 

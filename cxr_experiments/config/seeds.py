@@ -1,4 +1,4 @@
-"""One `seed` becomes five: split, initialisation, order, dropout, augmentation.  Stateless, and the same on every machine."""
+"""One `seed` becomes five: split, initialisation, order, dropout, augmentation; the same on every machine."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """From arrays to trained weights: augmentation, pipeline, model, trainer.  The only wing that knows TensorFlow.
 
-TensorFlow's C++ part writes its start-up notes to stderr before any setting reaches it; they are held back here, once, and
-shown only when the import fails.  TF_CPP_MIN_LOG_LEVEL set by hand wins.
+TensorFlow's C++ part writes its start-up notes to stderr before any setting reaches it; they are held back here, once,
+and shown only when the import fails.  TF_CPP_MIN_LOG_LEVEL set by hand wins.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SHOWN = tuple(
     f"{split}_{name}"
     for split in ("val", "test")
-    for name in "auroc average_precision brier log_loss accuracy_at_half sensitivity_at_frozen specificity_at_frozen".split()
+    for name in ["auroc", "average_precision", "brier", "log_loss", "accuracy_at_half", "sensitivity_at_frozen", "specificity_at_frozen"]
 )
 
 

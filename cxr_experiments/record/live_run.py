@@ -36,7 +36,15 @@ from cxr_experiments.record.run_folder import (
 from cxr_experiments.record.tracking import RunCard, TrackingPlace
 
 # Small files of the folder that MLflow keeps as artifacts too; model and predictions follow when there are some.
-RECORDS = ("config.yaml", "identity.json", "provenance.json", "uncommitted.diff", "split.csv", "metrics.jsonl", "events.jsonl")
+RECORDS = (
+    "config.yaml",
+    "identity.json",
+    "provenance.json",
+    "uncommitted.diff",
+    "split.csv",
+    "metrics.jsonl",
+    "events.jsonl",
+)
 
 RESULTS = ("scores.csv", "threshold.json", "costs.json", "predictions_val.csv", "figures")
 

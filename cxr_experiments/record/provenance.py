@@ -19,7 +19,7 @@ import psutil
 from cxr_experiments.config.compose import PACKAGE_DIR
 from cxr_experiments.config.identity import package_version
 
-PACKAGES = "tensorflow keras numpy scipy pandas pillow scikit-learn mlflow hydra-core omegaconf matplotlib".split()
+PACKAGES = ["tensorflow", "keras", "numpy", "scipy", "pandas", "pillow", "scikit-learn", "mlflow", "hydra-core", "omegaconf", "matplotlib"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ def collect_provenance() -> Provenance:
         python=platform.python_version(),
         packages={name: _version(name) for name in PACKAGES},
         processor=_processor(),
-        num_cores=len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count() or 1,
+        num_cores=len(psutil.Process().cpu_affinity())
+        if hasattr(psutil.Process, "cpu_affinity")
+        else os.cpu_count() or 1,
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         platform=platform.platform(),
     )

@@ -99,7 +99,9 @@ def draw_evidence(folder: RunFolder, evidence: Evidence) -> None:
     predictions, threshold, synthetic = evidence.predictions, evidence.threshold, evidence.synthetic
     stem = str(folder.file(f"figures/{predictions.split}_"))
     figures.draw_roc(folder.path / f"{stem}roc.png", predictions, threshold, synthetic=synthetic)
-    figures.draw_precision_recall(folder.path / f"{stem}precision_recall.png", predictions, threshold, synthetic=synthetic)
+    figures.draw_precision_recall(
+        folder.path / f"{stem}precision_recall.png", predictions, threshold, synthetic=synthetic
+    )
     figures.draw_confusion(folder.path / f"{stem}confusion.png", predictions, threshold, synthetic=synthetic)
     figures.draw_calibration(folder.path / f"{stem}calibration.png", predictions, synthetic=synthetic)
 

@@ -132,7 +132,9 @@ def read_state(folder: RunFolder) -> State:
 def all_runs(runs: Path, experiment_name: str | None = None) -> list[RunFolder]:
     """Every run folder, by experiment and then by start, oldest first; earlier attempts left out."""
     pattern = f"{experiment_name or '*'}/*/events.jsonl"
-    found = [path for path in runs.glob(pattern) if not path.parent.name.startswith(".") and "." not in path.parent.name]
+    found = [
+        path for path in runs.glob(pattern) if not path.parent.name.startswith(".") and "." not in path.parent.name
+    ]
     return [RunFolder(path.parent) for path in sorted(found, key=lambda path: (path.parts[-3], _started(path)))]
 
 

@@ -97,8 +97,8 @@ def start_run(place: TrackingPlace | None, card: RunCard) -> str:
     if place is None:
         return ""
     with _door(place.uri):
-        from mlflow.data.meta_dataset import MetaDataset
         from mlflow.data.http_dataset_source import HTTPDatasetSource
+        from mlflow.data.meta_dataset import MetaDataset
         from mlflow.entities import DatasetInput, InputTag, Param
 
         client = _client(place.uri)
@@ -107,7 +107,9 @@ def start_run(place: TrackingPlace | None, card: RunCard) -> str:
         run = client.create_run(place.experiment_id, run_name=card.name, tags=dict(card.tags))
         run_id = str(run.info.run_id)
         client.log_batch(run_id, params=[Param(key, str(value)[:6000]) for key, value in card.params.items()])
-        client.log_inputs(run_id, [DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])])
+        client.log_inputs(
+            run_id, [DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])]
+        )
         return run_id
 
 
