@@ -143,8 +143,8 @@ def require_same_data(folder: RunFolder, digest: str) -> None:
     expected = read_json(folder.file("identity.json")).get("dataset_digest")
     if digest != expected:
         raise DataError(
-            f"run {folder.run_id} was trained on the data set {str(expected)[:12]}, and these images are {digest[:12]}: "
-            "point data.root at the folder it was trained on"
+            f"run {folder.run_id} was trained on the data set {str(expected)[:12]}, and these images are "
+            f"{digest[:12]}: point data.root at the folder it was trained on"
         )
 
 

@@ -1,4 +1,4 @@
-"""python -m cxr_experiments.train: one run, from config to record, on one page.  Reads training and validation images only."""
+"""python -m cxr_experiments.train: one run, from config to record, on one page.  The test split stays closed."""
 
 from __future__ import annotations
 

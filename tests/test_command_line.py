@@ -1,4 +1,4 @@
-"""What a newcomer mistypes: one line with the nearest match, status 2, before TensorFlow, MLflow or matplotlib is imported."""
+"""What a newcomer mistypes: one line with the nearest match, status 2, before anything heavy is imported."""
 
 from __future__ import annotations
 

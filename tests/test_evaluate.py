@@ -1,4 +1,4 @@
-"""The test split is opened by `evaluate` alone, with the threshold that validation froze, and each opening is on record."""
+"""The test split is opened by `evaluate` alone, with validation's frozen threshold, and each opening is on record."""
 
 from __future__ import annotations
 

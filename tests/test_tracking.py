@@ -106,14 +106,22 @@ def test_model_loads_through_pyfunc_without_pickle(sweep: Sweep, runs: list[Any]
         f"model = mlflow.pyfunc.load_model('runs:/{run.info.run_id}/model')\n"
         "assert str(model.metadata.signature.inputs.inputs[0].type) == 'uint8', model.metadata.signature\n"
         "print('SUM', float(np.sum(model.predict(np.zeros((2, 32, 32, 1), np.uint8)))))\n"
-        "try:\n    model.predict(np.zeros((2, 32, 32, 1)))\nexcept Exception as error:\n    print('REFUSED', type(error).__name__)\n"
+        "try:\n    model.predict(np.zeros((2, 32, 32, 1)))\n"
+        "except Exception as error:\n    print('REFUSED', type(error).__name__)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(sweep.home),
-             "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        env={
+            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "HOME": str(sweep.home),
+            "PATH": "/usr/bin:/bin",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert "SUM " in done.stdout, done.stderr[-3000:]
     assert np.isfinite(float(done.stdout.split("SUM ")[1].split()[0]))
     assert "REFUSED" in done.stdout

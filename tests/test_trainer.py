@@ -115,6 +115,13 @@ def rate_of(schedule: ScheduleConfig, steps_per_epoch: int = 6) -> Any:
     return make_learning_rate(replace(optimizer_config(learning_rate=0.5), schedule=schedule), steps_per_epoch)
 
 
+def test_op_determinism_is_switched_on() -> None:
+    """Seen from outside: a random operation without any seed is then refused."""
+    start_tensorflow(CONFIG)
+    with tf.Graph().as_default(), pytest.raises(RuntimeError, match="determinism is enabled"):
+        tf.random.uniform([1])
+
+
 def test_patience_ends_when_neither_loss_nor_accuracy_has_improved() -> None:
     watch = Patience(epochs=2)
     epochs = [(0.9, 0.5), (0.8, 0.5), (0.85, 0.6), (0.85, 0.6), (0.8, 0.6)]

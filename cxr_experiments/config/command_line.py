@@ -76,8 +76,8 @@ def run_command(
 def run_job(composed: DictConfig, schema: type[Config], job: Callable[[Config], Any]) -> None:
     """One job of a command: check its config, run it, and say at once when it fails.
 
-    Alone, a mistake leaves past Hydra, which would print a second line.  In a sweep it is raised inside Hydra, so that the
-    other jobs go on, and told when it happens.
+    Alone, a mistake leaves past Hydra, which would print a second line.  In a sweep it is raised inside Hydra, so that
+    the other jobs go on, and told when it happens.
     """
     if HydraConfig.get().mode is not RunMode.MULTIRUN:
         try:
@@ -117,7 +117,7 @@ def _full_errors() -> Iterator[None]:
 
 
 def _check_sweep(config_name: str, schema: type[Any]) -> None:
-    """Compose and range-check every job of a sweep, so that the last one's typing error is told before the first runs."""
+    """Compose and range-check every job of a sweep: the last one's typing error is told before the first runs."""
     args = get_args_parser().parse_args()
     if not args.multirun or args.help or args.cfg or args.info:
         return
@@ -141,8 +141,8 @@ def translate(error: Exception, schema: type[Any]) -> str:
         if isinstance(cause, OverrideParseException):
             if "missing EQUAL" in text or "=" not in cause.override:
                 return f"cannot read the override {cause.override!r}: expected key=value"
-            key, _, value = cause.override.partition("=")
-            return f"cannot read the override {cause.override!r}: quote the value, {key}=\"'{value}'\""
+            typed, _, value = cause.override.partition("=")
+            return f"cannot read the override {cause.override!r}: quote the value, {typed}=\"'{value}'\""
         if isinstance(cause, MissingMandatoryValue):
             key = _found(r"full_key: (\S+)", text) or _found(r"Missing mandatory value: (\S+)", text)
             return f"{key} has no value: give {key}=VALUE on the command line"
@@ -172,8 +172,8 @@ def _found(pattern: str, text: str) -> str | None:
 
 
 def as_text(arguments: list[str]) -> list[str]:
-    """Quote values that are text whatever they look like: Hydra would read the run id `12e345678901` as a number, and stop
-    at the brackets of a regular expression or of a folder name.
+    """Quote values that are text whatever they look like: Hydra would read the run id `12e345678901` as a number, and
+    stop at the brackets of a regular expression or of a folder name.
 
     Example:
         >>> as_text(["run=12e345678901", "data.patient_regex=(p[0-9]+)", "data.root='a b'", "seed=1"])

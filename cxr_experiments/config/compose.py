@@ -1,7 +1,7 @@
-"""Hydra in, frozen values out: where conf/ and the project's home lie, composition, range checks, and one line per mistake.
+"""Hydra in, frozen values out: where conf/ and the project's home lie, and what every config must keep to.
 
-`run_command` wraps a command's `main`: Hydra's and OmegaConf's errors become one line that names the nearest match, exit
-status 2, before TensorFlow is imported; a sweep's jobs are all composed and checked before the first one starts.
+A value that is unknown, mistyped or out of range becomes a ConfigError of one line that names the nearest match;
+nothing heavy is imported before.  How such a line reaches the terminal is `command_line`'s business.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Config = TypeVar("Config")
 
 
 def home() -> Path:
-    """Where runs/ and mlruns/ lie: CXR_HOME, else the checkout that the current directory is in, else that directory."""
+    """Where runs/ and mlruns/ lie: CXR_HOME, else the checkout around the current directory, else that directory."""
     named = os.environ.get("CXR_HOME")
     if named:
         return Path(named).expanduser().resolve()
@@ -60,9 +60,9 @@ def read_config(composed: DictConfig, schema: type[Config]) -> Config:
     Raises:
         ConfigError: a value is missing, of the wrong type or out of range, or a builder comes from a file.
     """
-    own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-    hydra = composed.get("hydra") or (HydraConfig.get() if HydraConfig.initialized() else None)
+    hydra: Any = composed.get("hydra") or (HydraConfig.get() if HydraConfig.initialized() else None)
     if hydra is not None and isinstance(values, dict) and "choices" in values:
         values["choices"] = _choices(hydra)
     config = from_mapping(values, schema)
@@ -146,14 +146,15 @@ def check_together(config: ExperimentConfig) -> None:
             raise ConfigError(f"augmentation.{name}=[{low}, {high}]: the first number may not exceed the second")
     if len(config.depth.filters) != len(config.depth.convolutions) or not config.depth.filters:
         raise ConfigError(
-            f"depth.filters has {len(config.depth.filters)} blocks and depth.convolutions {len(config.depth.convolutions)}: "
-            "give both one entry per block"
+            f"depth.filters has {len(config.depth.filters)} blocks and depth.convolutions "
+            f"{len(config.depth.convolutions)}: give both one entry per block"
         )
     if config.data.classes[0] == config.data.classes[1]:
         raise ConfigError(f"data.classes={list(config.data.classes)}: the two classes must differ")
     if config.schedule.warmup_epochs >= config.training.epochs:
         raise ConfigError(
-            f"schedule.warmup_epochs={config.schedule.warmup_epochs} leaves nothing of training.epochs={config.training.epochs}"
+            f"schedule.warmup_epochs={config.schedule.warmup_epochs} leaves nothing of "
+            f"training.epochs={config.training.epochs}"
         )
     if config.choices.get("model", "custom" if config.model.builder else "") == "custom":
         if config.model.builder is None:

@@ -1,7 +1,7 @@
 """What makes two runs the same run: a hash over everything that can change a result, and over nothing else.
 
-In: the resolved config, the digests of data and split, a replicate number.  Out: `Identity`, whose components are kept in
-the run folder so that a difference can be named.  The git commit, paths, names and display options are no part of it.
+In: the resolved config, the digests of data and split, a replicate number.  Out: `Identity`, whose components are kept
+in the run folder so that a difference can be named.  Git commit, paths, names and display options are no part of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from cxr_experiments.config.seeds import resolve_seeds
 from cxr_experiments.errors import ConfigError
 
 # The groups whose every leaf enters; `tracking`, names, `rerun` and `choices` do not change a result.
-RESULT_AFFECTING = ["data", "augmentation", "depth", "pooling", "optimizer", "schedule", "imbalance", "training", "pipeline", "threshold"]
+RESULT_AFFECTING = (
+    *("data", "augmentation", "depth", "pooling", "optimizer"),
+    *("schedule", "imbalance", "training", "pipeline", "threshold"),
+)
 # Where the files lie does not change them: their digest is in.
 PATHS = {"data": ("root",)}
 # What training executes.  Editing any of these makes new runs; editing docs, figures or statistics does not.
@@ -143,7 +146,7 @@ def run_name(config: ExperimentConfig, replicate: int) -> str:
 
 
 def told_params(config: ExperimentConfig) -> dict[str, Any]:
-    """What MLflow's table shows: group choices, seed, and every other leaf that differs from the default composition."""
+    """What MLflow's table shows: group choices, seed, and leaves that differ from the default composition."""
     here, usual = leaf_values(config), leaf_values(type(config)())
     skipped = {"choices", "experiment_name", "seed", "rerun", "tracking.kind", "tracking.uri"}
     differing = {name: value for name, value in here.items() if name not in skipped and value != usual[name]}

@@ -1,7 +1,7 @@
 """What a command says on the terminal: a counter while files are read, and the closing lines of a run.
 
-Counters go to stderr and are silent when it is no terminal; results go to stdout.  Every line that holds a metric of phantoms
-begins with SYNTHETIC.
+Counters go to stderr and are silent when it is no terminal; results go to stdout.  Every line that holds a metric of
+phantoms begins with SYNTHETIC.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 SHOWN = tuple(
     f"{split}_{name}"
     for split in ("val", "test")
-    for name in ["auroc", "average_precision", "brier", "log_loss", "accuracy_at_half", "sensitivity_at_frozen", "specificity_at_frozen"]
+    for name in (
+        *("auroc", "average_precision", "brier", "log_loss"),
+        *("accuracy_at_half", "sensitivity_at_frozen", "specificity_at_frozen"),
+    )
 )
 
 
@@ -64,7 +67,8 @@ def say_scores(evidence: Evidence) -> None:
     print(*score_table(shown, synthetic=evidence.synthetic), sep="\n", flush=True)
     frozen = evidence.threshold
     say(
-        f"threshold {frozen.value:.4f} ({frozen.rule} {frozen.target:g}, set on {frozen.num_images} {frozen.set_on} images)",
+        f"threshold {frozen.value:.4f} ({frozen.rule} {frozen.target:g}, "
+        f"set on {frozen.num_images} {frozen.set_on} images)",
         synthetic=evidence.synthetic,
     )
 

@@ -1,6 +1,7 @@
 """A run while it is being made: its folder first, MLflow second, and how it ended, whatever happens.
 
-`plan_run` says what the run is; `live_run` is a context: it claims the folder, opens the MLflow run, and on the way out writes FINISHED, FAILED or KILLED with
+`plan_run` says what the run is; `live_run` is a context: it claims the folder, opens the MLflow run,
+and on the way out writes FINISHED, FAILED or KILLED with
 the reason into both.  When MLflow fails on the way, the run goes on and the loss is said once.
 """
 

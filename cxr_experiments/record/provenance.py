@@ -19,7 +19,10 @@ import psutil
 from cxr_experiments.config.compose import PACKAGE_DIR
 from cxr_experiments.config.identity import package_version
 
-PACKAGES = ["tensorflow", "keras", "numpy", "scipy", "pandas", "pillow", "scikit-learn", "mlflow", "hydra-core", "omegaconf", "matplotlib"]
+PACKAGES = (
+    *("tensorflow", "keras", "numpy", "scipy", "pandas", "pillow"),
+    *("scikit-learn", "mlflow", "hydra-core", "omegaconf", "matplotlib"),
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a finished training leaves in its run folder beside model and split: predictions, threshold, scores, figures, costs."""
+"""What a training leaves in its run folder beside model and split: predictions, threshold, scores, figures, costs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def keep_validation(folder: RunFolder, evidence: Evidence, costs: Costs) -> None
 
 
 def keep_test(folder: RunFolder, evidence: Evidence) -> None:
-    """Write test predictions, add the test rows to scores.csv (a renewed threshold replaces earlier ones), draw figures."""
+    """Write test predictions and figures, and put the test rows into scores.csv in place of earlier ones."""
     write_predictions(folder.predictions("test"), evidence.predictions)
     earlier = [one for one in read_scores(folder.file("scores.csv")) if not one.name.startswith("test_")]
     write_scores(folder.file("scores.csv"), [*earlier, *evidence.scores])

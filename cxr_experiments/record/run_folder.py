@@ -1,7 +1,7 @@
 """The run's own folder, runs/<experiment_name>/<run_id>/: claimed once, written once, read back.
 
-The folder is the truth; MLflow is told afterwards.  It is claimed by renaming a prepared folder to its final name, so two
-processes cannot own one run.  `events.jsonl` tells the run's state by its last line: RUNNING, FINISHED, FAILED or KILLED.
+The folder is the truth; MLflow is told afterwards.  It is claimed by renaming a prepared folder to its final name, so
+two processes cannot own one run.  The last line of `events.jsonl` is its state: RUNNING, FINISHED, FAILED, KILLED.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class State:
         if self.status != RUNNING or not psutil.pid_exists(self.pid):
             return False
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.started_s) < 1.0
+            return bool(abs(psutil.Process(self.pid).create_time() - self.started_s) < 1.0)
         except psutil.Error:
             return False
 

@@ -1,7 +1,7 @@
 """The only door to MLflow: one flat run per training, told after the run folder has it.
 
-In: what a run is called, its choices, metrics, files and model.  Out: the same in MLflow's store, SQLite under mlruns/ or a
-server.  Nothing is ever read back here to compute a result.  All of MLflow's errors leave as TrackingError.
+In: what a run is called, its choices, metrics, files and model.  Out: the same in MLflow's store, SQLite under
+mlruns/ or a server.  Nothing is read back here to compute a result.  All of MLflow's errors leave as TrackingError.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def start_run(place: TrackingPlace | None, card: RunCard) -> str:
 
 
 def log_epoch(place: TrackingPlace | None, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
-    """One value per metric at step `epoch`, in one synchronous call (4 ms; asynchronous calls lose their tail on a kill).
+    """One value per metric at step `epoch`, in one synchronous call: 4 ms, where asynchronous ones lose their tail.
 
     Raises:
         TrackingError: the store cannot be reached or written.
