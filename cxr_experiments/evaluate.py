@@ -104,14 +104,10 @@ def frozen_threshold(folder: RunFolder, rule: ThresholdConfig | None) -> Thresho
 def open_test_split(folder: RunFolder, trained: ExperimentConfig, threshold: Threshold) -> Predictions:
     """Write the opening into the ledger, then let the run's model see the test images."""
     from cxr_experiments.evidence.evaluation import predict_split
-    from cxr_experiments.images.manifest import read_manifest
     from cxr_experiments.images.splits import read_split
-    from cxr_experiments.images.store import open_store
     from cxr_experiments.record import console, ledger
 
-    with console.counter("preparing images") as on_progress:
-        data, stores = trained.data, home() / "runs" / ".stores"
-        store = open_store(read_manifest(data), data, folder=stores, on_progress=on_progress)
+    store = console.open_counted(trained.data, home() / "runs")
     require_same_data(folder, store.manifest.digest)
     split = read_split(folder.file("split.csv"), store.manifest)
 

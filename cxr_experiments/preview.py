@@ -24,17 +24,13 @@ def main(composed: DictConfig) -> None:
 def draw_preview(config: PreviewConfig) -> Path:
     """Write the contact sheet of the config's augmentation and print where it is."""
     from cxr_experiments.config.seeds import resolve_seeds
-    from cxr_experiments.images.manifest import read_manifest
     from cxr_experiments.images.splits import make_split
-    from cxr_experiments.images.store import open_store
     from cxr_experiments.learning.contact_sheet import augmented_examples
     from cxr_experiments.record import console
     from cxr_experiments.record.figures import draw_contact_sheet
 
     seeds = resolve_seeds(config)
-    with console.counter("preparing images") as on_progress:
-        stores = home() / "runs" / ".stores"
-        store = open_store(read_manifest(config.data), config.data, folder=stores, on_progress=on_progress)
+    store = console.open_counted(config.data, home() / "runs")
     rows = make_split(store.manifest, config.data, seed=seeds.split).train[:4]
     sheet = augmented_examples(store.images[rows], config.augmentation, seed=seeds.augmentation)
     name = f"{config.data.source}-{config.choices.get('augmentation', 'augmentation')}"

@@ -34,15 +34,12 @@ def run_experiment(config: ExperimentConfig) -> str:
         CxrError: one of its kinds, by the stage that failed; the run folder, once there is one, says so too.
     """
     from cxr_experiments.config.seeds import resolve_seeds
-    from cxr_experiments.images.manifest import read_manifest
     from cxr_experiments.images.splits import make_split
-    from cxr_experiments.images.store import open_store
     from cxr_experiments.record import console, results
     from cxr_experiments.record.live_run import find_finished, live_run, plan_run
 
     runs, seeds = home() / "runs", resolve_seeds(config)
-    with console.counter("preparing images") as on_progress:
-        store = open_store(read_manifest(config.data), config.data, folder=runs / ".stores", on_progress=on_progress)
+    store = console.open_counted(config.data, runs)
     split = make_split(store.manifest, config.data, seed=seeds.split)
     plan = plan_run(config, store.manifest, split, runs)
     if (finished := find_finished(plan, runs)) is not None:

@@ -7,6 +7,7 @@ in the run folder so that a difference can be named.  Git commit, paths, names a
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -64,7 +65,7 @@ def identify(config: ExperimentConfig, dataset_digest: str, split_digest: str, *
         dataset_digest=dataset_digest,
         split_digest=split_digest,
         versions={name: package_version(name) for name in ("tensorflow", "keras", "numpy")},
-        source_digest=source_digest(),
+        source_digest=_running_code(),
         builder_digest=builder_digest(config.model.builder),
         replicate=replicate,
     )
@@ -91,6 +92,12 @@ def source_digest(package: Path = PACKAGE_DIR) -> str:
         tree = ast.parse(path.read_bytes())
         digest.update(f"{path.relative_to(package).as_posix()} {_syntax(tree)}\n".encode())
     return digest.hexdigest()
+
+
+@functools.cache
+def _running_code() -> str:
+    """Read once per process: an edit during a sweep changes the runs of the next process, not of this one."""
+    return source_digest()
 
 
 def _syntax(node: Any) -> str:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
+    from cxr_experiments.config.schema import DataConfig
+    from cxr_experiments.images.store import Store
     from cxr_experiments.record.live_run import LiveRun
     from cxr_experiments.record.results import Costs, Evidence
     from cxr_experiments.record.run_folder import RunFolder
@@ -37,6 +40,19 @@ def counter(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None, visible=False)
         yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+
+def open_counted(data: DataConfig, runs: Path) -> Store:
+    """The prepared images of a data set, with a counter while they are prepared for the first time.
+
+    Raises:
+        DataError: the images are missing, wrongly laid out or unreadable.
+    """
+    from cxr_experiments.images.manifest import read_manifest
+    from cxr_experiments.images.store import open_store
+
+    with counter("preparing images") as on_progress:
+        return open_store(read_manifest(data), data, folder=runs / ".stores", on_progress=on_progress)
 
 
 def say(text: str, *, synthetic: bool = False) -> None:

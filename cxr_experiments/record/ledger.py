@@ -6,6 +6,7 @@ It lies in `test_ledger.jsonl` under the project's home; a project that publishe
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,8 +28,18 @@ def record_opening(home: Path, test_digest: str, entry: Mapping[str, Any]) -> in
 
 
 def count_openings(home: Path, test_digest: str) -> int:
-    """Openings of the test split with this digest, in the home's ledger and the published one."""
+    """Openings of the test split with this digest, in the home's ledger and the published one.
+
+    A line may stand for several (`openings`), as those from before the ledger do; a line that was copied from one ledger
+    to the other counts once.
+    """
     ledgers = (home / "results" / "test_ledger.jsonl", home / "test_ledger.jsonl")
-    lines = {str(sorted(line.items())) for path in ledgers if path.is_file() for line in read_json_lines(path)
-             if line.get("test_digest") == test_digest}  # fmt: skip
-    return len(lines)
+    lines = [line for path in ledgers if path.is_file() for line in read_json_lines(path)]
+    looks = {
+        json.dumps(line, sort_keys=True): int(line.get("openings", 1)) for line in lines if _is_of(line, test_digest)
+    }
+    return sum(looks.values())
+
+
+def _is_of(line: Mapping[str, Any], test_digest: str) -> bool:
+    return line.get("test_digest") == test_digest
