@@ -31,7 +31,8 @@ def draw_preview(config: PreviewConfig) -> Path:
 
     seeds = resolve_seeds(config)
     store = console.open_counted(config.data, home() / "runs")
-    rows = make_split(store.manifest, config.data, seed=seeds.split).train[:4]
+    train = make_split(store.manifest, config.data, seed=seeds.split).train
+    rows = train[:: max(1, len(train) // 4)][:4]
     sheet = augmented_examples(store.images[rows], config.augmentation, seed=seeds.augmentation)
     name = f"{config.data.source}-{config.choices.get('augmentation', 'augmentation')}"
     path = Path(config.output) if config.output else home() / "runs" / "previews" / f"{name}.png"

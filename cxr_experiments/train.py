@@ -49,10 +49,8 @@ def run_experiment(config: ExperimentConfig) -> str:
     from cxr_experiments.evidence.evaluation import predict_split
     from cxr_experiments.learning import contact_sheet, model, pipeline, progress, trainer  # TensorFlow, at last
 
-    with (
-        live_run(home(), plan) as run,
-        progress.Progress(config.training.epochs, synthetic=store.manifest.synthetic) as display,
-    ):
+    display = progress.Progress(config.training.epochs, synthetic=store.manifest.synthetic)
+    with live_run(home(), plan) as run, display:
         trainer.start_tensorflow(config)
         batches = pipeline.make_pipeline(config, store, split, seeds, runs / ".links")
         network = model.build_model(config, seeds)
@@ -61,9 +59,8 @@ def run_experiment(config: ExperimentConfig) -> str:
         predictions = predict_split(predict, store.images, store.manifest, split.val, split="val", run_id=run.run_id)
         evidence = results.judge_validation(predictions, config.threshold, store.manifest)
         costs = costs_of(trained, batches, config, network.count_params())
-        sheet = contact_sheet.augmented_examples(
-            store.images[split.train[:4]], config.augmentation, seed=seeds.augmentation
-        )
+        films = store.images[split.train[:: max(1, len(split.train) // 4)][:4]]
+        sheet = contact_sheet.augmented_examples(films, config.augmentation, seed=seeds.augmentation)
         trainer.save_model(network, run.folder.file("model.keras"))
         results.keep_validation(run.folder, evidence, costs)
         results.draw_training(

@@ -1,7 +1,7 @@
 """A network of one's own: python -m cxr_experiments.train model=custom model.builder=examples/my_net.py:build
 
-`build` gets the images as float32 in [0, 1], shape (n, size, size, 1), and a seed; it returns one feature vector per image.
-The harness adds the logit, trains, scores and saves it like any other network.
+`build` gets the images as float32 in [0, 1], shape (n, size, size, 1), and a seed; it returns one feature vector per
+image.  The harness adds the logit, trains, scores and saves it like any other network.
 """
 
 import keras

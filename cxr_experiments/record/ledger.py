@@ -30,16 +30,10 @@ def record_opening(home: Path, test_digest: str, entry: Mapping[str, Any]) -> in
 def count_openings(home: Path, test_digest: str) -> int:
     """Openings of the test split with this digest, in the home's ledger and the published one.
 
-    A line may stand for several (`openings`), as those from before the ledger do; a line that was copied from one ledger
-    to the other counts once.
+    A line may stand for several (`openings`), as those from before the ledger do; a line that was copied from one
+    ledger to the other counts once.
     """
     ledgers = (home / "results" / "test_ledger.jsonl", home / "test_ledger.jsonl")
     lines = [line for path in ledgers if path.is_file() for line in read_json_lines(path)]
-    looks = {
-        json.dumps(line, sort_keys=True): int(line.get("openings", 1)) for line in lines if _is_of(line, test_digest)
-    }
-    return sum(looks.values())
-
-
-def _is_of(line: Mapping[str, Any], test_digest: str) -> bool:
-    return line.get("test_digest") == test_digest
+    of_this = [line for line in lines if line.get("test_digest") == test_digest]
+    return sum({json.dumps(line, sort_keys=True): int(line.get("openings", 1)) for line in of_this}.values())

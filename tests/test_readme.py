@@ -1,0 +1,57 @@
+"""What README promises is there: its commands compose, its files exist, its options are those of conf/."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import Command
+
+from cxr_experiments.config.compose import CONF_DIR
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+
+
+def commands() -> list[str]:
+    """Every `python -m cxr_experiments...` line of the pages, continued lines joined, comments cut."""
+    found = set()
+    for page in PAGES:
+        text = page.read_text().replace("\\\n", " ")
+        for line in re.findall(r"python -m (cxr_experiments\.[^`\n]+)", text):
+            found.add(re.sub(r"\s{2,}#.*", "", line).strip())
+    return sorted(found)
+
+
+@pytest.mark.parametrize("line", commands())
+def test_command_of_the_pages_composes(line: str, tmp_path: Path, command: Command) -> None:
+    words = shlex.split(line.removeprefix("cxr_experiments."))
+    check = ["--help"] if "--help" in words else ["--cfg", "job"]
+    said = command(words[0], *[word for word in words[1:] if word != "--help"], *check, home=tmp_path, cwd=ROOT)
+    assert said.status == 0, said.err
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert target.startswith("http") or (page.parent / target).exists(), target
+
+
+def test_table_of_options_is_conf() -> None:
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")]
+    for row in rows:
+        named = set(re.findall(r"`([a-z_]+)`", row))
+        groups = {name for name in named if (CONF_DIR / name).is_dir() and name not in ("custom",)}
+        listed = {path.stem for group in groups for path in (CONF_DIR / group).glob("*.yaml")}
+        assert listed <= named, f"not in the table: {listed - named}"
+
+
+def test_example_network_is_under_30_lines() -> None:
+    assert len((ROOT / "examples" / "my_net.py").read_text().splitlines()) < 30
+
+
+def test_pages_name_no_machine_and_no_registry() -> None:
+    for page in PAGES:
+        assert not re.search(r"(^|[^A-Za-z0-9_.-])/(root|home|tmp)/", page.read_text()), page.name
