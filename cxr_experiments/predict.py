@@ -82,6 +82,7 @@ def answers(folder: RunFolder, images: tuple[str, ...]) -> Iterator[dict[str, An
     """One answer per image: probability, label, threshold and run, or the reason why there is none."""
     import numpy as np
 
+    from cxr_experiments.evidence.metrics import sigmoid
     from cxr_experiments.images.decode import decode_file
     from cxr_experiments.images.prepare import prepare
     from cxr_experiments.learning.trainer import load_model, logit_function
@@ -100,7 +101,7 @@ def answers(folder: RunFolder, images: tuple[str, ...]) -> Iterator[dict[str, An
             except BadImageError as error:
                 reasons[image] = str(error)
         logits = predict(np.stack(list(prepared.values()))) if prepared else np.zeros(0)
-        probabilities = dict(zip(prepared, (1.0 / (1.0 + np.exp(-logits))).tolist(), strict=True))
+        probabilities = dict(zip(prepared, sigmoid(logits).tolist(), strict=True))
         for image in images[start : start + BATCH_SIZE]:
             if image in reasons:
                 yield {"image": image, "error": reasons[image]}

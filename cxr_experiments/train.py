@@ -49,6 +49,7 @@ def run_experiment(config: ExperimentConfig) -> str:
     from cxr_experiments.evidence.evaluation import predict_split
     from cxr_experiments.learning import contact_sheet, model, pipeline, progress, trainer  # TensorFlow, at last
 
+    console.say_started(plan)
     display = progress.Progress(config.training.epochs, synthetic=store.manifest.synthetic)
     with live_run(home(), plan) as run, display:
         trainer.start_tensorflow(config)

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from cxr_experiments.config.compose import (
     CONF_DIR,
     from_mapping,
+    home,
     leaf_keys,
     leaf_values,
     load_config,
@@ -219,3 +220,13 @@ def test_nearest_names_the_closest_word() -> None:
 def test_yaml_holds_no_option_that_reads_as_a_boolean() -> None:
     for group, option in OPTIONS:
         assert isinstance(OmegaConf.create(f"x: {option}").x, str), f"{group}={option}"
+
+
+def test_home_is_named_or_the_checkout_or_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CXR_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert home() == tmp_path
+    monkeypatch.chdir(CONF_DIR / "data")
+    assert home() == CONF_DIR.parent
+    monkeypatch.setenv("CXR_HOME", str(tmp_path / "elsewhere"))
+    assert home() == tmp_path / "elsewhere"

@@ -13,7 +13,7 @@ from cxr_experiments.record.run_folder import all_runs, read_json_lines
 
 @pytest.mark.real_data
 def test_train_and_evaluate_on_the_real_set(real_data: Path, tmp_path: Path, command: Command) -> None:
-    words = ("data=kaggle", "data.image_size_px=32", "depth=shallow", "training.epochs=3", "training.batch_size=64")
+    words = ("data=kaggle", "data.image_size_px=32", "depth=shallow", "training.epochs=3", "training.batch_size=16")
     trained = command("train", *words, "tracking=disabled", home=tmp_path, CXR_DATA=str(real_data))
     assert trained.status == 0, trained.err
     assert "SYNTHETIC" not in trained.out

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import Command
 
+from cxr_experiments.config.command_line import check_sweep
 from cxr_experiments.config.compose import CONF_DIR
+from cxr_experiments.config.schema import ExperimentConfig
+from cxr_experiments.train import main
+
+assert main  # importing train registers the schema
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
@@ -26,8 +32,14 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("line", commands())
-def test_command_of_the_pages_composes(line: str, tmp_path: Path, command: Command) -> None:
+def test_command_of_the_pages_composes(
+    line: str, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = shlex.split(line.removeprefix("cxr_experiments."))
+    if "-m" in words:
+        monkeypatch.setattr(sys, "argv", words)
+        check_sweep({"train": "config", "preview": "preview"}[words[0]], ExperimentConfig)
+        return
     check = ["--help"] if "--help" in words else ["--cfg", "job"]
     said = command(words[0], *[word for word in words[1:] if word != "--help"], *check, home=tmp_path, cwd=ROOT)
     assert said.status == 0, said.err

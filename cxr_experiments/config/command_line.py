@@ -57,7 +57,7 @@ def run_command(
     try:
         sys.argv[1:] = as_text(read_words(sys.argv[1:]))
         with _full_errors():
-            _check_sweep(config_name, schema)
+            check_sweep(config_name, schema)
             main()
     except (HydraException, OmegaConfBaseException) as error:
         _fail(translate(error, schema), EXIT_MISTAKE)
@@ -116,7 +116,7 @@ def _full_errors() -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = before
 
 
-def _check_sweep(config_name: str, schema: type[Any]) -> None:
+def check_sweep(config_name: str, schema: type[Any]) -> None:
     """Compose and range-check every job of a sweep: the last one's typing error is told before the first runs."""
     args = get_args_parser().parse_args()
     if not args.multirun or args.help or args.cfg or args.info:
@@ -194,7 +194,7 @@ def words_as_images(arguments: list[str]) -> list[str]:
     Raises:
         ConfigError: both words and `images=` are given.
     """
-    words = [word for word in arguments if "=" not in word and not word.startswith("-")]
+    words = [word for word in get_args_parser().parse_known_args(arguments)[0].overrides if "=" not in word]
     rest = [word for word in arguments if word not in words]
     if not words:
         return rest

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cxr_experiments.config.identity import run_name
+
 if TYPE_CHECKING:
     from cxr_experiments.config.schema import DataConfig
     from cxr_experiments.images.store import Store
-    from cxr_experiments.record.live_run import LiveRun
+    from cxr_experiments.record.live_run import LiveRun, RunPlan
     from cxr_experiments.record.results import Costs, Evidence
     from cxr_experiments.record.run_folder import RunFolder
 
@@ -59,6 +61,13 @@ def say(text: str, *, synthetic: bool = False) -> None:
     """Print, each line marked when it speaks of phantoms."""
     for line in text.splitlines():
         print(f"SYNTHETIC {line}" if synthetic else line, flush=True)
+
+
+def say_started(plan: RunPlan) -> None:
+    """One line before a long silence: which run, on how many images."""
+    name = run_name(plan.config, plan.identity.replicate)
+    counts = f"{len(plan.split.train):,} training and {len(plan.split.val):,} validation images"
+    say(f"training {name} (run {plan.identity.run_id}) on {counts}")
 
 
 def say_trained(run: LiveRun, evidence: Evidence, costs: Costs) -> None:
