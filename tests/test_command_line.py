@@ -105,8 +105,9 @@ def test_any_path_without_equals_reaches_the_images_list(words: list[str]) -> No
 
 
 def test_words_and_flags_are_told_apart() -> None:
-    assert words_as_images(["--help", "run=1", "a b.jpg"]) == ["--help", "run=1", "images=['a b.jpg']"]
-    assert words_as_images(["--cfg", "job", "a.jpg"]) == ["--cfg", "job", "images=['a.jpg']"]
+    assert words_as_images(["--help", "run=1", "a b.jpg"]) == ["run=1", "images=['a b.jpg']", "--help"]
+    assert words_as_images(["run=1", "--cfg", "job", "a.jpg"]) == ["run=1", "images=['a.jpg']", "--cfg", "job"]
+    assert words_as_images(["--cfg", "job"]) == ["--cfg", "job"]
     with pytest.raises(ConfigError, match="use one of the two"):
         words_as_images(["a.jpg", "images=[b.jpg]"])
 

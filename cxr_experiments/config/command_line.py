@@ -194,13 +194,16 @@ def words_as_images(arguments: list[str]) -> list[str]:
     Raises:
         ConfigError: both words and `images=` are given.
     """
-    words = [word for word in get_args_parser().parse_known_args(arguments)[0].overrides if "=" not in word]
-    rest = [word for word in arguments if word not in words]
+    parsed, unknown = get_args_parser().parse_known_args(arguments)  # tells `--cfg job` from an image named job
+    positional = [*parsed.overrides, *(word for word in unknown if not word.startswith("-"))]
+    words = [word for word in positional if "=" not in word]
     if not words:
-        return rest
-    if any(word.startswith("images=") for word in rest):
+        return arguments
+    overrides = [word for word in positional if "=" in word]
+    if any(word.startswith("images=") for word in overrides):
         raise ConfigError("images are given both as words and as images=[...]: use one of the two")
-    return [*rest, f"images=[{','.join(map(_escaped, words))}]"]
+    flags = [word for word in arguments if word not in positional]
+    return [*overrides, f"images=[{','.join(map(_escaped, words))}]", *flags]
 
 
 def _escaped(word: str) -> str:
