@@ -121,7 +121,7 @@ def test_the_root_may_stand_in_the_environment(tmp_path: Path) -> None:
 def test_a_missing_root_is_told_in_three_lines(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     cases = {
-        "set data.root=DIR or CXR_DATA": (DataConfig(source="kaggle"), {"CXR_DATA": ""}),
+        "no folder was named: give data.root=DIR, or set CXR_DATA": (DataConfig(source="kaggle"), {"CXR_DATA": ""}),
         f"{tmp_path}/gone (from data.root), which is no folder": (kaggle(tmp_path / "gone"), {}),
         f"{tmp_path}/gone (from CXR_DATA)": (DataConfig(source="kaggle"), {"CXR_DATA": str(tmp_path / "gone")}),
         "which holds no folders instead of train and test": (kaggle(tmp_path / "empty"), {}),

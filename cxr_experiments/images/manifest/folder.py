@@ -81,7 +81,7 @@ def _compile(expression: str | None) -> re.Pattern[str] | None:
     if pattern.groups == 0:
         raise DataError(
             f"data.patient_regex={expression} has no group; put the part of the path that names the patient in "
-            f"parentheses, as in 'data.patient_regex=\"patient([0-9]+)_\"'"
+            f"parentheses, as in 'data.patient_regex=patient([0-9]+)_'"
         )
     return pattern
 

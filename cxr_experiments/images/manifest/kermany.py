@@ -106,10 +106,9 @@ def _find_root(data: DataConfig, environment: Mapping[str, str]) -> Path:
     named, origin = data.root, "data.root"
     if not named:
         named, origin = environment.get("CXR_DATA"), "CXR_DATA"
-    where = (
-        f"{Path(named).expanduser().resolve()} (from {origin})" if named else "nowhere: set data.root=DIR or CXR_DATA"
-    )
+    where = "no folder was named: give data.root=DIR, or set CXR_DATA"
     if named:
+        where = f"looked for it in {Path(named).expanduser().resolve()} (from {origin})"
         root = Path(named).expanduser().resolve()
         for candidate in (root, root / "chest_xray"):
             if (candidate / "train").is_dir() and (candidate / "test").is_dir():
@@ -120,6 +119,6 @@ def _find_root(data: DataConfig, environment: Mapping[str, str]) -> Path:
             where += ", which is no folder"
     raise DataError(
         'data=kaggle needs "Chest X-Ray Images (Pneumonia)": from Kaggle, or Mendeley Data, doi:10.17632/rscbjbr9sj\n'
-        f"looked for it in {where}\n"
+        f"{where}\n"
         "to try everything without a download, use the synthetic phantoms: data=phantom"
     )
