@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from cxr_experiments.config.command_line import run_command, run_job
 from cxr_experiments.config.compose import CONF_DIR, home, load_config, register
 from cxr_experiments.config.schema import EvaluateConfig, ExperimentConfig, ThresholdConfig
-from cxr_experiments.errors import ConfigError, DataError, RunError
+from cxr_experiments.errors import ConfigError, DataError, RunError, TrackingError
 
 if TYPE_CHECKING:
     from cxr_experiments.evidence.calibration import Threshold
@@ -35,16 +35,25 @@ def evaluate_runs(config: EvaluateConfig) -> None:
     """Score the runs that `run` or `experiment_name` names, one after another, each into its own folder and MLflow run.
 
     Raises:
-        ConfigError: neither or both are given; the text lists the runs there are.
+        ConfigError: neither is given; the text lists the runs there are.
         RunError: no such run, or it has not finished.
         DataError: the images are not those of training.
+        TrackingError: MLflow was not told; raised after every run has been scored.
     """
     from cxr_experiments.record import console
 
+    untold: list[str] = []
     for folder in chosen_runs(config):
-        evidence = evaluate_run(folder, config)
-        console.say(f"run {folder.run_id} ({folder.experiment_name})")
+        evidence, is_headline = evaluate_run(folder, config)
+        console.say(f"run {folder.run_id} ({folder.experiment_name}): {folder.path}")
         console.say_scores(evidence)
+        try:
+            if is_headline:
+                tell_mlflow(folder, config, evidence)
+        except TrackingError as error:
+            untold.append(f"run {folder.run_id}: {error}")
+    if untold:
+        raise TrackingError("; ".join(untold))
 
 
 def chosen_runs(config: EvaluateConfig) -> list[RunFolder]:
@@ -52,16 +61,16 @@ def chosen_runs(config: EvaluateConfig) -> list[RunFolder]:
     from cxr_experiments.record import run_folder
 
     runs = home() / "runs"
-    if config.run and not config.experiment_name:
-        folders = [run_folder.find_run(runs, config.run)]
-        state = run_folder.read_state(folders[0])
+    if config.run:
+        folder = run_folder.find_run(runs, config.run, config.experiment_name)
+        state = run_folder.read_state(folder)
         if state.status != run_folder.FINISHED:
-            raise RunError(f"run {folders[0].run_id} is {state.status} ({state.reason or 'no reason'}): train it first")
-        return folders
+            raise RunError(f"run {folder.run_id} is {state.status} ({state.reason or 'no reason'}): train it first")
+        return [folder]
     folders = [one for one in run_folder.all_runs(runs) if run_folder.read_state(one).status == run_folder.FINISHED]
-    if config.run or not config.experiment_name:
+    if not config.experiment_name:
         known = "".join(f"\n  run={one.run_id}  experiment_name={one.experiment_name}" for one in folders)
-        raise ConfigError(f"give either run=ID or experiment_name=NAME; finished runs: {known or 'none yet'}")
+        raise ConfigError(f"give run=ID or experiment_name=NAME; finished runs: {known or 'none yet'}")
     named = [one for one in folders if one.experiment_name == config.experiment_name]
     if not named:
         names = ", ".join(sorted({one.experiment_name for one in folders})) or "none yet"
@@ -69,24 +78,39 @@ def chosen_runs(config: EvaluateConfig) -> list[RunFolder]:
     return named
 
 
-def evaluate_run(folder: RunFolder, config: EvaluateConfig) -> Evidence:
-    """Score one run on the test split; predictions that it already has are judged again, without reading an image."""
+def evaluate_run(folder: RunFolder, config: EvaluateConfig) -> tuple[Evidence, bool]:
+    """Score one run on the test split, and say whether these are its test results or a second judgement of them.
+
+    Predictions that it already has are judged again without reading an image; a new threshold goes into the ledger too.
+    """
     from cxr_experiments.evidence.evaluation import read_predictions, score
-    from cxr_experiments.record import results, tracking
+    from cxr_experiments.record import results
 
     trained = with_root(load_config(folder.file("config.yaml")), config.data.root)
     threshold = frozen_threshold(folder, config.threshold)
     if folder.predictions("test").is_file():
         predictions = read_predictions(folder.predictions("test"))
+        record_second_look(folder, threshold)
     else:
         predictions = open_test_split(folder, trained, threshold)
     scores = score(predictions, threshold, patients_verifiable=all(predictions.patient))
     evidence = results.Evidence(predictions, threshold, scores, synthetic=trained.data.source == "phantom")
-    results.keep_test(folder, evidence)
-    place, mlflow_id = tracking.find_place(config.tracking, home(), folder.file("mlflow.json"))
-    files = [folder.file("scores.csv"), folder.predictions("test"), folder.file("figures")]
-    tracking.log_final(place, mlflow_id, results.final_values(scores), files)
-    return evidence
+    return evidence, results.keep_test(folder, evidence)
+
+
+def tell_mlflow(folder: RunFolder, config: EvaluateConfig, evidence: Evidence) -> None:
+    """Test metrics and files into the run's twin in MLflow, where it was tracked or where `tracking` says.
+
+    Raises:
+        TrackingError: it is not there any more, or cannot be written.
+    """
+    from cxr_experiments.record import results, tracking
+
+    where = config.tracking or load_config(folder.file("config.yaml")).tracking
+    place, mlflow_id = tracking.find_place(where, home(), folder.file("mlflow.json"))
+    files = ("scores.csv", "threshold_test.json", "predictions_test.csv", "figures")
+    values = results.final_values(evidence.scores)
+    tracking.log_final(place, mlflow_id, values, [folder.file(name) for name in files])
 
 
 def frozen_threshold(folder: RunFolder, rule: ThresholdConfig | None) -> Threshold:
@@ -101,47 +125,65 @@ def frozen_threshold(folder: RunFolder, rule: ThresholdConfig | None) -> Thresho
     return choose_threshold(validation.label, validation.probability, rule=rule.rule, value=rule.value)
 
 
+def record_second_look(folder: RunFolder, threshold: Threshold) -> None:
+    """A threshold that this run's test predictions have not been judged at yet is one more look at the test split."""
+    from cxr_experiments.record import console, ledger
+    from cxr_experiments.record.run_folder import read_json
+
+    opened = read_json(folder.file("test_opening.json"))
+    rule = f"{threshold.rule} {threshold.target:g}"
+    if rule in opened["rules"]:
+        return
+    openings = ledger.record_look(home(), folder, {**opened, "rules": [*opened["rules"], rule]}, threshold)
+    console.say(f"test predictions of run {folder.run_id} judged again; looks at this test split: {openings}")
+
+
 def open_test_split(folder: RunFolder, trained: ExperimentConfig, threshold: Threshold) -> Predictions:
     """Write the opening into the ledger, then let the run's model see the test images."""
     from cxr_experiments.evidence.evaluation import predict_split
-    from cxr_experiments.images.splits import read_split
+    from cxr_experiments.images.splits import prove_disjoint, read_split
     from cxr_experiments.record import console, ledger
 
-    store = console.open_counted(trained.data, home() / "runs")
-    require_same_data(folder, store.manifest.digest)
+    try:
+        store = console.open_counted(trained.data, home() / "runs")
+    except DataError as error:
+        raise DataError(
+            f"{error}\nif the images have moved since training, say where they are: data.root=DIR"
+        ) from error
     split = read_split(folder.file("split.csv"), store.manifest)
+    require_same(folder, dataset_digest=store.manifest.digest, split_digest=split.digest)
+    prove_disjoint(store.manifest, split, patient_rule=trained.data.patient_rule)
 
     from cxr_experiments.learning.trainer import load_model, logit_function  # TensorFlow, after the cheap checks
 
     predict = logit_function(load_model(folder.file("model.keras")))
-    entry = {
-        "run_id": folder.run_id,
-        "experiment_name": folder.experiment_name,
+    opening = {
+        "test_digest": split.test_digest,
         "source": store.manifest.source,
         "dataset_digest": store.manifest.digest,
         "num_images": len(split.test),
-        "threshold": threshold.value,
-        "threshold_rule": f"{threshold.rule} {threshold.target:g}",
+        "rules": [f"{threshold.rule} {threshold.target:g}"],
     }
-    openings = ledger.record_opening(home(), split.test_digest, entry)
-    console.say(f"test split opened for run {folder.run_id}; openings of it on record: {openings}")
+    openings = ledger.record_look(home(), folder, opening, threshold)
+    console.say(f"test split opened for run {folder.run_id}; looks at this test split on record: {openings}")
     return predict_split(predict, store.images, store.manifest, split.test, split="test", run_id=folder.run_id)
 
 
-def require_same_data(folder: RunFolder, digest: str) -> None:
-    """The images must be those that the run was trained on.
+def require_same(folder: RunFolder, **digests: str) -> None:
+    """Images and split must be those that the run was trained on.
 
     Raises:
         DataError: they are not.
     """
     from cxr_experiments.record.run_folder import read_json
 
-    expected = read_json(folder.file("identity.json")).get("dataset_digest")
-    if digest != expected:
-        raise DataError(
-            f"run {folder.run_id} was trained on the data set {str(expected)[:12]}, and these images are "
-            f"{digest[:12]}: point data.root at the folder it was trained on"
-        )
+    identity = read_json(folder.file("identity.json"))
+    for name, digest in digests.items():
+        if identity.get(name) != digest:
+            raise DataError(
+                f"run {folder.run_id} was trained with {name} {str(identity.get(name))[:12]}, and now it is "
+                f"{digest[:12]}: point data.root at the very images it was trained on, and leave its split.csv alone"
+            )
 
 
 def with_root(config: ExperimentConfig, root: str | None) -> ExperimentConfig:

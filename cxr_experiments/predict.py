@@ -56,7 +56,7 @@ def chosen_run(config: PredictConfig) -> RunFolder:
     if not config.run:
         raise ConfigError("no run is named: run=ID, or run=best experiment_name=NAME")
     if config.run != "best":
-        folder = run_folder.find_run(runs, config.run)
+        folder = run_folder.find_run(runs, config.run, config.experiment_name)
         if run_folder.read_state(folder).status != run_folder.FINISHED:
             raise RunError(
                 f"run {folder.run_id} is {run_folder.read_state(folder).status}: only a finished run predicts"

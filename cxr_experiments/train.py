@@ -41,7 +41,7 @@ def run_experiment(config: ExperimentConfig) -> str:
     runs, seeds = home() / "runs", resolve_seeds(config)
     store = console.open_counted(config.data, runs)
     split = make_split(store.manifest, config.data, seed=seeds.split)
-    plan = plan_run(config, store.manifest, split, runs)
+    plan = plan_run(config, store, split, runs)
     if (finished := find_finished(plan, runs)) is not None:
         console.say_finished_before(finished)
         return finished.run_id
@@ -64,9 +64,8 @@ def run_experiment(config: ExperimentConfig) -> str:
         sheet = contact_sheet.augmented_examples(films, config.augmentation, seed=seeds.augmentation)
         trainer.save_model(network, run.folder.file("model.keras"))
         results.keep_validation(run.folder, evidence, costs)
-        results.draw_training(
-            run.folder, [epoch.metrics for epoch in trained.history], costs, sheet, synthetic=evidence.synthetic
-        )
+        results.draw_training(run.folder, trained.history, costs, sheet, synthetic=evidence.synthetic)
+        run.complete()
         run.tell_results(results.final_values(evidence.scores, images_per_s=costs.images_per_s))
         run.tell_model(network, contact_sheet.gray_ramp(config.data.image_size_px))
     console.say_trained(run, evidence, costs)

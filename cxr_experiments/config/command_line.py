@@ -34,6 +34,10 @@ TEXT_KEYS = ("run", "experiment_name", "output", "data.root", "data.patient_rege
 EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 
 
+class FailedJob(CxrError):
+    """A job of a sweep failed and has said why."""
+
+
 class Mistake(BaseException):
     """A CxrError on its way out of a single job, past Hydra's `except Exception`."""
 
@@ -65,6 +69,8 @@ def run_command(
         if "Config group override must be" not in str(error):  # Hydra's answer to group=null is a bare ValueError
             raise
         _fail("a group was given null: expected one of its options (see --help)", EXIT_MISTAKE)
+    except FailedJob:
+        _fail("at least one job of the sweep failed, see FAILED above; the others went on", EXIT_MISTAKE)
     except (CxrError, Mistake) as error:
         _fail(str(error), EXIT_MISTAKE)
     except KeyboardInterrupt:
@@ -90,6 +96,8 @@ def run_job(composed: DictConfig, schema: type[Config], job: Callable[[Config], 
         job(read_config(composed, schema))
     except Exception as error:
         print(f"FAILED {overrides}: {error}", file=sys.stderr, flush=True)
+        if isinstance(error, CxrError):
+            raise FailedJob(overrides) from error
         raise
 
 
@@ -179,13 +187,17 @@ def as_text(arguments: list[str]) -> list[str]:
         >>> as_text(["run=12e345678901", "data.patient_regex=(p[0-9]+)", "data.root='a b'", "seed=1"])
         ["run='12e345678901'", "data.patient_regex='(p[0-9]+)'", "data.root='a b'", 'seed=1']
     """
-    return [_quoted(word) if word.partition("=")[0] in TEXT_KEYS else word for word in arguments]
+    sweeps = {"-m", "--multirun"} & set(arguments)
+    return [_quoted(word, sweeps=bool(sweeps)) if word.partition("=")[0] in TEXT_KEYS else word for word in arguments]
 
 
-def _quoted(word: str) -> str:
+def _quoted(word: str, *, sweeps: bool) -> str:
+    """The word with its value in quotes; in a sweep a comma separates values, except in a regular expression."""
     key, _, value = word.partition("=")
-    already = value in ("", "null") or (len(value) > 1 and value[0] == value[-1] and value[0] in "'\"")
-    return word if already else f"{key}={_escaped(value)}"
+    if value in ("", "null") or (len(value) > 1 and value[0] == value[-1] and value[0] in "'\""):
+        return word
+    parts = value.split(",") if sweeps and key != "data.patient_regex" else [value]
+    return f"{key}={','.join(map(_escaped, parts))}"
 
 
 def words_as_images(arguments: list[str]) -> list[str]:

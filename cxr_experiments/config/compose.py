@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from cxr_experiments.config.schema import ExperimentConfig
+from cxr_experiments.config.schema import ExperimentConfig, TrackingConfig
 from cxr_experiments.errors import ConfigError
 
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
@@ -66,6 +66,9 @@ def read_config(composed: DictConfig, schema: type[Config]) -> Config:
     if hydra is not None and isinstance(values, dict) and "choices" in values:
         values["choices"] = _choices(hydra)
     config = from_mapping(values, schema)
+    tracking: TrackingConfig | None = getattr(config, "tracking", None)
+    if tracking and tracking.kind == "server" and not (tracking.uri or "").startswith(("http://", "https://")):
+        raise ConfigError("tracking=server: expected tracking.uri=http://host:port or https://host:port")
     if isinstance(config, ExperimentConfig):
         if hydra is not None:
             _refuse_stored_builder(config, hydra)
@@ -156,13 +159,17 @@ def check_together(config: ExperimentConfig) -> None:
             f"schedule.warmup_epochs={config.schedule.warmup_epochs} leaves nothing of "
             f"training.epochs={config.training.epochs}"
         )
+    if config.data.source == "phantom" and config.data.root is not None:
+        raise ConfigError(
+            f"data.root={config.data.root} has no effect with data=phantom: add data=kaggle or data=folder for real images"
+        )
+    if config.data.source != "folder" and config.data.patient_regex is not None:
+        raise ConfigError(f"data.patient_regex has no effect with data={config.data.source}: it is for data=folder")
     if config.choices.get("model", "custom" if config.model.builder else "") == "custom":
         if config.model.builder is None:
             raise ConfigError("model=custom: expected model.builder=FILE.py:FUNCTION beside it")
     elif config.model.builder is not None:
         raise ConfigError(f"model.builder={config.model.builder} needs model=custom beside it")
-    if config.tracking.kind == "server" and not (config.tracking.uri or "").startswith(("http://", "https://")):
-        raise ConfigError("tracking=server: expected tracking.uri=http://host:port or https://host:port")
     if (
         not config.experiment_name
         or set(config.experiment_name) & set('/\\:*?"<>|')
@@ -188,8 +195,16 @@ def _choices(hydra: DictConfig) -> dict[str, str]:
 
 
 def _refuse_stored_builder(config: ExperimentConfig, hydra: DictConfig) -> None:
-    """Code may be named by the person at the keyboard only, never by a file that came from elsewhere."""
+    """Code may be named by the person at the keyboard only, never by a file that came from elsewhere.
+
+    Nor may depth and pooling stand beside it: an ablation of what the network does not read would compare twins.
+    """
     typed = [str(override) for override in hydra.overrides.task]
+    unread = [word for word in typed if word.startswith(("depth=", "depth.", "pooling=", "pooling."))]
+    if config.model.builder is not None and unread:
+        raise ConfigError(
+            f"{unread[0]} has no effect with model=custom, whose file says what the network is: leave it out"
+        )
     if config.model.builder is not None and not any(word.startswith("model.builder=") for word in typed):
         raise ConfigError(f"model.builder={config.model.builder} comes from a file: give it on the command line")
 

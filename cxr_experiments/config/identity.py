@@ -28,7 +28,10 @@ RESULT_AFFECTING = (
 # Where the files lie does not change them: their digest is in.
 PATHS = {"data": ("root",)}
 # What training executes.  Editing any of these makes new runs; editing docs, figures or statistics does not.
-EXECUTED = ("images/**/*.py", "learning/**/*.py", "config/seeds.py")
+EXECUTED = (
+    *("images/**/*.py", "learning/**/*.py", "config/seeds.py"),
+    *("evidence/calibration.py", "evidence/evaluation/predictions.py"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class Identity:
 
 def identify(config: ExperimentConfig, dataset_digest: str, split_digest: str, *, replicate: int = 0) -> Identity:
     """The identity of the run that `config` describes on this data, split and software."""
-    groups = {name: asdict(getattr(config, name)) for name in RESULT_AFFECTING}
+    unread = ("depth", "pooling") if config.model.builder else ()  # a network of one's own has neither
+    groups = {name: asdict(getattr(config, name)) for name in RESULT_AFFECTING if name not in unread}
     leaves = {
         f"{group}.{key}": value
         for group, values in groups.items()
@@ -101,7 +105,9 @@ def _running_code() -> str:
 
 
 def _syntax(node: Any) -> str:
-    """A syntax tree as text without positions, docstrings and empty fields, which differ between Python versions."""
+    """A syntax tree as text without positions, docstrings, error messages and fields that only some Pythons have."""
+    if isinstance(node, ast.Raise):
+        return "Raise"
     if isinstance(node, list):
         return f"[{','.join(_syntax(item) for item in node if not _is_docstring(item))}]"
     if not isinstance(node, ast.AST):
@@ -123,9 +129,10 @@ def builder_digest(builder: str | None) -> str:
     if builder is None:
         return ""
     file, _, function = builder.rpartition(":")
-    if not Path(file).is_file():
-        raise ConfigError(f"model.builder={builder}: no file {Path(file).resolve()}; expected FILE.py:FUNCTION")
-    return hashlib.sha256(Path(file).read_bytes() + function.encode()).hexdigest()
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"model.builder={builder}: no file {path.resolve()}; expected FILE.py:FUNCTION")
+    return hashlib.sha256(path.read_bytes() + function.encode()).hexdigest()
 
 
 # Options that a run's name leaves out; anything else is worth a word.
@@ -157,4 +164,6 @@ def told_params(config: ExperimentConfig) -> dict[str, Any]:
     here, usual = leaf_values(config), leaf_values(type(config)())
     skipped = {"choices", "experiment_name", "seed", "rerun", "tracking.kind", "tracking.uri"}
     differing = {name: value for name, value in here.items() if name not in skipped and value != usual[name]}
-    return {**config.choices, "seed": config.seed, **differing}
+    unread = ("depth", "pooling") if config.model.builder else ()
+    told = {**config.choices, "seed": config.seed, **differing}
+    return {name: value for name, value in told.items() if name.partition(".")[0] not in unread}

@@ -191,10 +191,10 @@ class EvaluateConfig:
     """Score finished runs on the test split."""
 
     run: str | None = free(None, "run id (or its first 6 digits or more), or MLflow's run id")
-    experiment_name: str | None = free(None, "every finished run of this experiment")
+    experiment_name: str | None = free(None, "every finished run of this experiment, or the run's when two share an id")
     threshold: ThresholdConfig | None = None  # null: as validation froze it at training
     data: RootConfig = field(default_factory=RootConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    tracking: TrackingConfig | None = None  # null: where the run was tracked at training
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ def say_started(plan: RunPlan) -> None:
     name = run_name(plan.config, plan.identity.replicate)
     counts = f"{len(plan.split.train):,} training and {len(plan.split.val):,} validation images"
     say(f"training {name} (run {plan.identity.run_id}) on {counts}")
+    if plan.skipped:
+        say(f"{len(plan.skipped)} unreadable files were skipped: skipped_files.json in the run folder names them")
 
 
 def say_trained(run: LiveRun, evidence: Evidence, costs: Costs) -> None:
@@ -91,11 +93,9 @@ def say_scores(evidence: Evidence) -> None:
     shown = [one for one in evidence.scores if one.name in SHOWN]
     print(*score_table(shown, synthetic=evidence.synthetic), sep="\n", flush=True)
     frozen = evidence.threshold
-    say(
-        f"threshold {frozen.value:.4f} ({frozen.rule} {frozen.target:g}, "
-        f"set on {frozen.num_images} {frozen.set_on} images)",
-        synthetic=evidence.synthetic,
-    )
+    origin = f"{frozen.rule} {frozen.target:g}, set on {frozen.num_images} {frozen.set_on} images"
+    given = "given beforehand" if frozen.rule == "fixed" else origin
+    say(f"threshold {frozen.value:.4f} ({given})", synthetic=evidence.synthetic)
 
 
 def say_finished_before(folder: RunFolder) -> None:

@@ -14,7 +14,19 @@ from typing import Any
 
 from filelock import FileLock
 
-from cxr_experiments.record.run_folder import append_json_line, read_json_lines
+from cxr_experiments.config.compose import PACKAGE_DIR
+from cxr_experiments.evidence.calibration import Threshold
+from cxr_experiments.record.run_folder import RunFolder, append_json_line, read_json_lines, write_json
+
+
+def record_look(home: Path, folder: RunFolder, opening: Mapping[str, Any], threshold: Threshold) -> int:
+    """One run's look at its test split: a ledger line, and test_opening.json in the run; how many looks are known."""
+    run = {"run_id": folder.run_id, "experiment_name": folder.experiment_name}
+    told = {name: value for name, value in opening.items() if name != "test_digest"}
+    judged = {"threshold": threshold.value, "threshold_rule": f"{threshold.rule} {threshold.target:g}"}
+    openings = record_opening(home, str(opening["test_digest"]), {**run, **told, **judged})
+    write_json(folder.file("test_opening.json"), opening)
+    return openings
 
 
 def record_opening(home: Path, test_digest: str, entry: Mapping[str, Any]) -> int:
@@ -28,12 +40,13 @@ def record_opening(home: Path, test_digest: str, entry: Mapping[str, Any]) -> in
 
 
 def count_openings(home: Path, test_digest: str) -> int:
-    """Openings of the test split with this digest, in the home's ledger and the published one.
+    """Openings of the test split with this digest, in the home's ledger and the published ones.
 
     A line may stand for several (`openings`), as those from before the ledger do; a line that was copied from one
     ledger to the other counts once.
     """
-    ledgers = (home / "results" / "test_ledger.jsonl", home / "test_ledger.jsonl")
+    places = {home, home / "results", PACKAGE_DIR.parent / "results"}
+    ledgers = [place / "test_ledger.jsonl" for place in places]
     lines = [line for path in ledgers if path.is_file() for line in read_json_lines(path)]
     of_this = [line for line in lines if line.get("test_digest") == test_digest]
     return sum({json.dumps(line, sort_keys=True): int(line.get("openings", 1)) for line in of_this}.values())

@@ -8,20 +8,23 @@ the reason into both.  When MLflow fails on the way, the run goes on and the los
 from __future__ import annotations
 
 import itertools
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from cxr_experiments.config.compose import write_config
 from cxr_experiments.config.identity import Identity, identify, package_version, run_name, told_params
 from cxr_experiments.config.schema import ExperimentConfig
-from cxr_experiments.errors import Terminated, TrackingError
+from cxr_experiments.errors import ConfigError, Terminated, TrackingError
 from cxr_experiments.images.manifest import Manifest
 from cxr_experiments.images.splits import Split, write_split
+from cxr_experiments.images.store import BadFile, Store
 from cxr_experiments.record import tracking
+from cxr_experiments.record.epoch import Epoch
 from cxr_experiments.record.provenance import Provenance, collect_provenance, uncommitted_change
 from cxr_experiments.record.run_folder import (
     FAILED,
@@ -38,6 +41,8 @@ from cxr_experiments.record.tracking import RunCard, TrackingPlace
 
 # Small files of the folder that MLflow keeps as artifacts too; model and predictions follow when there are some.
 RECORDS = (
+    "skipped_files.json",
+    "own_network.py",
     "config.yaml",
     "identity.json",
     "provenance.json",
@@ -50,19 +55,6 @@ RECORDS = (
 RESULTS = ("scores.csv", "threshold.json", "costs.json", "predictions_val.csv", "figures")
 
 
-class Epoch(Protocol):
-    """What a trainer tells of one epoch, counted from 0."""
-
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def metrics(self) -> Mapping[str, float]: ...
-    @property
-    def duration_s(self) -> float: ...
-    @property
-    def images_per_s(self) -> float: ...
-
-
 @dataclass
 class LiveRun:
     """The folder of a run in the making, and its twin in MLflow ("" when there is none)."""
@@ -71,6 +63,7 @@ class LiveRun:
     place: TrackingPlace | None
     mlflow_id: str
     lost: list[str] = field(default_factory=list)
+    completed: bool = False
 
     @property
     def link(self) -> str:
@@ -98,6 +91,12 @@ class LiveRun:
         packages = [f"{name}=={package_version(name)}" for name in ("tensorflow", "keras", "numpy")]
         self._tell(tracking.log_model, model, example, packages)
 
+    def complete(self) -> None:
+        """The folder has everything: from here on the run is FINISHED, whatever MLflow does."""
+        if not self.completed:
+            record_event(self.folder, FINISHED)
+            self.completed = True
+
     def end(self, status: str, reason: str = "") -> None:
         """Close the run in MLflow."""
         self._tell(tracking.end_run, status, reason)
@@ -118,21 +117,28 @@ class RunPlan:
 
     config: ExperimentConfig
     manifest: Manifest
+    skipped: tuple[BadFile, ...]
     split: Split
     experiment_name: str
     identity: Identity
 
 
-def plan_run(config: ExperimentConfig, manifest: Manifest, split: Split, runs: Path) -> RunPlan:
+def plan_run(config: ExperimentConfig, store: Store, split: Split, runs: Path) -> RunPlan:
     """Name and identify a run; with `rerun=true` it is the first replicate that has not finished yet.
 
     Runs on phantoms go to experiments named phantom-*, so that nobody compares them with real ones by accident.
+
+    Raises:
+        ConfigError: real images under a name that begins with phantom-.
     """
-    synthetic_name = manifest.synthetic and not config.experiment_name.startswith("phantom-")
-    name = f"phantom-{config.experiment_name}" if synthetic_name else config.experiment_name
+    manifest, name = store.manifest, config.experiment_name
+    if name.startswith("phantom-") and not manifest.synthetic:
+        raise ConfigError(f"experiment_name={name}: names that begin with phantom- are for synthetic images")
+    if manifest.synthetic and not name.startswith("phantom-"):
+        name = f"phantom-{name}"
     identities = (identify(config, manifest.digest, split.digest, replicate=number) for number in itertools.count())
     open_ones = (one for one in identities if not config.rerun or finished(runs, name, one) is None)
-    return RunPlan(config, manifest, split, name, next(open_ones))
+    return RunPlan(config, manifest, store.bad_files, split, name, next(open_ones))
 
 
 def find_finished(plan: RunPlan, runs: Path) -> RunFolder | None:
@@ -148,12 +154,11 @@ def live_run(home: Path, plan: RunPlan) -> Iterator[LiveRun]:
         RunError: another process trains this very run.
         TrackingError: MLflow does not answer at the start.
     """
-    config = replace(plan.config, tracking=replace(plan.config.tracking, uri=_bare(plan.config.tracking.uri)))
     provenance = collect_provenance()
     place = tracking.open_place(plan.config.tracking, home, plan.experiment_name)
     folder = claim(home / "runs", plan.experiment_name, plan.identity)
     try:
-        write_config(folder.file("config.yaml"), config)
+        _write_plan(folder, plan)
         write_split(folder.file("split.csv"), plan.manifest, plan.split)
         write_json(folder.file("provenance.json"), asdict(provenance))
         folder.file("uncommitted.diff").write_text(uncommitted_change(), encoding="utf-8")
@@ -166,14 +171,35 @@ def live_run(home: Path, plan: RunPlan) -> Iterator[LiveRun]:
     run = LiveRun(folder, place, mlflow_id)
     try:
         yield run
-        record_event(folder, FINISHED)
-        run.end(FINISHED)
-    except (KeyboardInterrupt, Terminated) as stop:
-        _close(run, KILLED, "Ctrl-C" if isinstance(stop, KeyboardInterrupt) else "SIGTERM")
-        raise
+        run.complete()
     except BaseException as error:
-        _close(run, FAILED, f"{type(error).__name__}: {error}")
+        if not run.completed:
+            _close(run, *_ending(error))
         raise
+    finally:
+        if run.completed:
+            run.end(FINISHED)
+
+
+def _ending(error: BaseException) -> tuple[str, str]:
+    """Status and reason of a run that this error ended."""
+    if isinstance(error, KeyboardInterrupt):
+        return KILLED, "Ctrl-C"
+    return (KILLED, "SIGTERM") if isinstance(error, Terminated) else (FAILED, f"{type(error).__name__}: {error}")
+
+
+def _write_plan(folder: RunFolder, plan: RunPlan) -> None:
+    """Config (images where they really lie, no credentials), what was skipped, and the file of a network of one's own."""
+    config = plan.config
+    data = replace(config.data, root=plan.manifest.root or None)
+    shown = replace(config, data=data, tracking=replace(config.tracking, uri=_bare(config.tracking.uri)))
+    write_config(folder.file("config.yaml"), shown)
+    if plan.skipped:
+        skipped = {"num_skipped": len(plan.skipped), "files": [asdict(one) for one in plan.skipped]}
+        write_json(folder.file("skipped_files.json"), skipped)
+    if config.model.builder is not None:
+        own = Path(config.model.builder.rpartition(":")[0]).expanduser()
+        shutil.copyfile(own, folder.file("own_network.py"))
 
 
 def _close(run: LiveRun, status: str, reason: str) -> None:
@@ -195,13 +221,21 @@ def _card(plan: RunPlan, provenance: Provenance) -> RunCard:
             "cxr.data_source": manifest.source,
             "cxr.dataset_digest": manifest.digest,
             "cxr.split_digest": plan.split.digest,
-            "cxr.patients": "verified disjoint" if manifest.patients_verifiable else "not verifiable",
+            "cxr.patients": _patients_told(plan),
+            "cxr.num_skipped": str(len(plan.skipped)),
             "mlflow.source.name": "cxr_experiments.train",
             "mlflow.source.git.commit": provenance.commit,
         },
         dataset_source=manifest.source,
         dataset_digest=manifest.digest,
     )
+
+
+def _patients_told(plan: RunPlan) -> str:
+    """How far patients are known to be apart."""
+    if not plan.manifest.patients_verifiable:
+        return "not verifiable"
+    return f"disjoint (official test split by patient_rule={plan.config.data.patient_rule})"
 
 
 def _bare(uri: str | None) -> str | None:

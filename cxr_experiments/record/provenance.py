@@ -77,7 +77,12 @@ def _git(*arguments: str) -> str:
     """A git answer about the checkout that this package runs from; empty when there is none."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(PACKAGE_DIR.parent), *arguments], capture_output=True, text=True, timeout=20, check=False
+            ["git", "-C", str(PACKAGE_DIR.parent), *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=20,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -15,6 +15,7 @@ from cxr_experiments.evidence.calibration import Threshold, choose_threshold
 from cxr_experiments.evidence.evaluation import Predictions, Score, read_scores, score, write_predictions, write_scores
 from cxr_experiments.images.manifest import Manifest
 from cxr_experiments.record import figures
+from cxr_experiments.record.epoch import Epoch
 from cxr_experiments.record.run_folder import RunFolder, read_json, write_json
 
 
@@ -59,22 +60,32 @@ def keep_validation(folder: RunFolder, evidence: Evidence, costs: Costs) -> None
     write_json(folder.file("costs.json"), asdict(costs))
 
 
-def keep_test(folder: RunFolder, evidence: Evidence) -> None:
-    """Write test predictions and figures, and put the test rows into scores.csv in place of earlier ones."""
+def keep_test(folder: RunFolder, evidence: Evidence) -> bool:
+    """Write test predictions, threshold, scores and figures; True when these are the run's test results.
+
+    The first threshold that the test split was judged at stays the run's: its scores stand in scores.csv.  Another one
+    goes to a file of its own, scores_test_<rule>_<value>.csv, and nothing is overwritten.
+    """
+    threshold, judged = evidence.threshold, folder.file("threshold_test.json")
+    if judged.is_file() and read_json(judged) != asdict(threshold):
+        write_scores(folder.file(f"scores_test_{threshold.rule}_{threshold.target:g}.csv"), evidence.scores)
+        return False
     write_predictions(folder.predictions("test"), evidence.predictions)
-    earlier = [one for one in read_scores(folder.file("scores.csv")) if not one.name.startswith("test_")]
-    write_scores(folder.file("scores.csv"), [*earlier, *evidence.scores])
+    write_json(judged, asdict(threshold))
+    validation = [one for one in read_scores(folder.file("scores.csv")) if one.name.startswith("val_")]
+    write_scores(folder.file("scores.csv"), [*validation, *evidence.scores])
     draw_evidence(folder, evidence)
+    return True
 
 
 def draw_training(
-    folder: RunFolder, epochs: Sequence[Mapping[str, float]], costs: Costs, sheet: NDArray[np.uint8], *, synthetic: bool
+    folder: RunFolder, history: Sequence[Epoch], costs: Costs, sheet: NDArray[np.uint8], *, synthetic: bool
 ) -> None:
     """Learning curves and the augmentation's contact sheet.
 
     Args:
         folder: the run's.
-        epochs: one mapping per epoch with loss, accuracy, val_loss, val_accuracy.
+        history: one entry per epoch with loss, accuracy, val_loss, val_accuracy.
         costs: the training's.
         sheet: (rows, columns, size, size) uint8, originals in column 0.
         synthetic: the images are phantoms.
@@ -82,7 +93,7 @@ def draw_training(
     folder.file("figures").mkdir(exist_ok=True)
     figures.draw_curves(
         folder.file("figures/curves.png"),
-        epochs,
+        [epoch.metrics for epoch in history],
         costs.best_epoch,
         num_train=costs.num_train,
         num_val=costs.num_val,
@@ -97,13 +108,13 @@ def draw_evidence(folder: RunFolder, evidence: Evidence) -> None:
     """ROC, precision-recall, confusion matrix and calibration of one split, figures/<split>_<what>.png."""
     folder.file("figures").mkdir(exist_ok=True)
     predictions, threshold, synthetic = evidence.predictions, evidence.threshold, evidence.synthetic
-    stem = str(folder.file(f"figures/{predictions.split}_"))
-    figures.draw_roc(folder.path / f"{stem}roc.png", predictions, threshold, synthetic=synthetic)
+    stem = f"figures/{predictions.split}_"
+    figures.draw_roc(folder.file(f"{stem}roc.png"), predictions, threshold, synthetic=synthetic)
     figures.draw_precision_recall(
-        folder.path / f"{stem}precision_recall.png", predictions, threshold, synthetic=synthetic
+        folder.file(f"{stem}precision_recall.png"), predictions, threshold, synthetic=synthetic
     )
-    figures.draw_confusion(folder.path / f"{stem}confusion.png", predictions, threshold, synthetic=synthetic)
-    figures.draw_calibration(folder.path / f"{stem}calibration.png", predictions, synthetic=synthetic)
+    figures.draw_confusion(folder.file(f"{stem}confusion.png"), predictions, threshold, synthetic=synthetic)
+    figures.draw_calibration(folder.file(f"{stem}calibration.png"), predictions, synthetic=synthetic)
 
 
 def final_values(scores: Sequence[Score], **more: float) -> dict[str, float]:

@@ -131,9 +131,10 @@ def read_state(folder: RunFolder) -> State:
 
 def all_runs(runs: Path, experiment_name: str | None = None) -> list[RunFolder]:
     """Every run folder, by experiment and then by start, oldest first; earlier attempts left out."""
-    pattern = f"{experiment_name or '*'}/*/events.jsonl"
     found = [
-        path for path in runs.glob(pattern) if not path.parent.name.startswith(".") and "." not in path.parent.name
+        path
+        for path in runs.glob("*/*/events.jsonl")
+        if "." not in path.parent.name and experiment_name in (None, path.parts[-3])
     ]
     return [RunFolder(path.parent) for path in sorted(found, key=lambda path: (path.parts[-3], _started(path)))]
 
@@ -143,19 +144,21 @@ def _started(events: Path) -> float:
     return float(first.get("time_s", 0.0)) if isinstance(first, dict) else 0.0
 
 
-def find_run(runs: Path, run: str) -> RunFolder:
+def find_run(runs: Path, run: str, experiment_name: str | None = None) -> RunFolder:
     """The run with this id, the start of one (6 digits or more), or MLflow's id.
+
+    The same choices under two experiment names are one id twice; `experiment_name` tells them apart.
 
     Raises:
         RunError: none, or more than one, fits.
     """
-    folders = all_runs(runs)
+    folders = all_runs(runs, experiment_name)
     fits = [folder for folder in folders if folder.run_id == run or (len(run) >= 6 and folder.run_id.startswith(run))]
     fits = fits or [folder for folder in folders if len(run) == 32 and mlflow_run_id(folder) == run]
     if len(fits) == 1:
         return fits[0]
     known = ", ".join(f"{folder.run_id} ({folder.experiment_name})" for folder in (fits or folders)[-8:])
-    what = f"{len(fits)} runs fit run={run}" if fits else f"no run {run} under {runs}"
+    what = f"{len(fits)} runs fit run={run}, add experiment_name=NAME" if fits else f"no run {run} under {runs}"
     raise RunError(f"{what}; there are: {known or 'none yet, `train` makes one'}")
 
 

@@ -81,9 +81,17 @@ def open_place(tracking: TrackingConfig, home: Path, experiment_name: str) -> Tr
 
 
 def find_place(tracking: TrackingConfig, home: Path, told: Path) -> tuple[TrackingPlace | None, str]:
-    """Where a finished run was told to, and its id there, from its folder's mlflow.json; (None, "") when it was not."""
+    """Where a finished run was told to, and its id there, from its folder's mlflow.json; (None, "") when it was not.
+
+    Raises:
+        TrackingError: the local database is gone.
+    """
     if tracking.kind == "disabled" or not told.is_file():
         return None, ""
+    if tracking.kind == "local" and not (home / "mlruns" / "mlflow.db").is_file():
+        raise TrackingError(
+            f"{home / 'mlruns' / 'mlflow.db'} is gone, so the test metrics stand in the run folder alone"
+        )
     values = json.loads(told.read_text(encoding="utf-8"))
     return TrackingPlace(_uri(tracking, home), str(values["experiment_id"])), str(values["run_id"])
 
@@ -198,19 +206,6 @@ def end_run(place: TrackingPlace | None, run_id: str, status: str, reason: str =
         client.set_terminated(run_id, status=status)
 
 
-def add_tags(place: TrackingPlace | None, run_id: str, tags: Mapping[str, str]) -> None:
-    """Tags on a run that exists.
-
-    Raises:
-        TrackingError: the store cannot be reached or written.
-    """
-    if place is None or not run_id:
-        return
-    with _door(place.uri):
-        for key, value in tags.items():
-            _client(place.uri).set_tag(run_id, key, value)
-
-
 def without_credentials(text: str) -> str:
     """`https://user:secret@host` -> `https://host`.
 
@@ -246,6 +241,6 @@ def _door(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, RequestException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, RequestException, OSError, ValueError, TypeError, ImportError) as error:
         reason = without_credentials(" ".join(str(error).split()))[:500]
         raise TrackingError(f"MLflow at {without_credentials(uri)}: {reason}") from error

@@ -122,6 +122,6 @@ def _note(name: str, split: str, threshold: Threshold, interval: Interval) -> st
         notes.append(f"P >= {threshold.value:.4g}; {source if threshold.rule != 'fixed' else 'threshold given'}")
     if interval.num_undefined:
         notes.append(f"{interval.num_undefined} of {interval.num_draws} draws undefined (one class)")
-    elif interval.low == interval.high:
+    if interval.low == interval.high:
         notes.append("the same in every draw: the interval says too little")
     return "; ".join(notes)
