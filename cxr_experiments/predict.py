@@ -39,12 +39,20 @@ def predict_images(config: PredictConfig) -> None:
     if not config.images:
         raise ConfigError("no image is named: python -m cxr_experiments.predict run=ID film.jpg more/*.png")
     folder = chosen_run(config)
+    mark = "SYNTHETIC " if is_synthetic(folder) else ""
+    if mark:
+        print(f"{mark}this run has seen phantoms only; its answers on real films mean nothing", file=sys.stderr)
     num_failed = 0
     for answer in answers(folder, config.images):
         num_failed += "error" in answer
-        print(json.dumps(answer) if config.json else table_row(answer), flush=True)
+        print(json.dumps(answer) if config.json else mark + table_row(answer), flush=True)
     if num_failed:
         raise DataError(f"{num_failed} of {len(config.images)} images could not be read")
+
+
+def is_synthetic(folder: RunFolder) -> bool:
+    """Whether the run was trained on phantoms."""
+    return load_config(folder.file("config.yaml")).data.source == "phantom"
 
 
 def chosen_run(config: PredictConfig) -> RunFolder:
@@ -64,17 +72,19 @@ def chosen_run(config: PredictConfig) -> RunFolder:
         return folder
     if not config.experiment_name:
         raise ConfigError("run=best needs experiment_name=NAME: best among which runs?")
-    folders = run_folder.all_runs(runs, config.experiment_name)
+    folders = [one for one in run_folder.all_runs(runs) if run_folder.read_state(one).status == run_folder.FINISHED]
     losses = {
-        folder: next(one.value for one in read_scores(folder.file("scores.csv")) if one.name == "val_log_loss")
+        folder: next(one for one in read_scores(folder.file("scores.csv")) if one.name == "val_log_loss")
         for folder in folders
-        if run_folder.read_state(folder).status == run_folder.FINISHED
+        if folder.experiment_name == config.experiment_name
     }
     if not losses:
-        raise RunError(f"experiment_name={config.experiment_name} has no finished run under {runs}")
-    best = min(losses, key=lambda folder: losses[folder])
-    note = f"run {best.run_id}: lowest validation log loss ({losses[best]:.4f}) among {len(losses)} runs"
-    print(note, file=sys.stderr)
+        names = ", ".join(sorted({one.experiment_name for one in folders})) or "none yet"
+        raise RunError(f"experiment_name={config.experiment_name} has no finished run under {runs}; there are: {names}")
+    best = min(losses, key=lambda folder: losses[folder].value)
+    loss, mark = losses[best], "SYNTHETIC " if is_synthetic(best) else ""
+    interval = f"{loss.value:.4f} [{loss.low:.4f}, {loss.high:.4f}], n {loss.num_images}"
+    print(f"{mark}run {best.run_id}: lowest validation log loss ({interval}) among {len(losses)} runs", file=sys.stderr)
     return best
 
 
@@ -89,8 +99,6 @@ def answers(folder: RunFolder, images: tuple[str, ...]) -> Iterator[dict[str, An
     from cxr_experiments.record.results import read_threshold
 
     data, threshold = load_config(folder.file("config.yaml")).data, read_threshold(folder).value
-    if data.source == "phantom":
-        print("SYNTHETIC: this run has seen phantoms only; its answers on real films mean nothing", file=sys.stderr)
     predict = logit_function(load_model(folder.file("model.keras")))
     for start in range(0, len(images), BATCH_SIZE):
         prepared: dict[str, Any] = {}

@@ -39,7 +39,7 @@ from cxr_experiments.errors import ConfigError
         ("train seed=0,1", "seed=0,1: one run takes one value; -m makes a run of each"),
         ("train -m seed=0,1 augmentation=none,crp", "augmentation=crp: no such option; did you mean crop?"),
         ("train -m seed=0,1 training.epochs=1,0", "training.epochs=0: expected 1 to 10000 epochs"),
-        ("evaluate", "give either run=ID or experiment_name=NAME; finished runs: none yet"),
+        ("evaluate", "give run=ID or experiment_name=NAME; finished runs: none yet"),
         ("evaluate run=123456789012", "no run 123456789012 under"),
         ("evaluate run=12e456789012", "no run 12e456789012 under"),
         ("evaluate threshold=youdn run=123456", "threshold=youdn: no such option; did you mean youden?"),
@@ -110,6 +110,12 @@ def test_words_and_flags_are_told_apart() -> None:
     assert words_as_images(["--cfg", "job"]) == ["--cfg", "job"]
     with pytest.raises(ConfigError, match="use one of the two"):
         words_as_images(["a.jpg", "images=[b.jpg]"])
+
+
+def test_sweep_over_text_keeps_its_commas() -> None:
+    assert as_text(["-m", "data.root=a b,c"]) == ["-m", "data.root='a b','c'"]
+    assert as_text(["data.root=a b,c"]) == ["data.root='a b,c'"]
+    assert as_text(["-m", "data.patient_regex=(a{1,2})"]) == ["-m", "data.patient_regex='(a{1,2})'"]
 
 
 def test_run_ids_that_look_like_numbers_stay_text() -> None:

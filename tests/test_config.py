@@ -123,6 +123,8 @@ def test_mission_sweep_composes() -> None:
         ("augmentation.crop_area=[0.9,0.3]", "the first number may not exceed the second"),
         ("model=custom", "model=custom: expected model.builder=FILE.py:FUNCTION"),
         ("model.builder=net.py:build", "needs model=custom"),
+        ("data.root=films", "no effect with data=phantom: add data=kaggle or data=folder"),
+        ("data.patient_regex=x", "it is for data=folder"),
         ("tracking=server", "expected tracking.uri=http://host:port"),
         ("experiment_name=../outside", "expected a plain folder name"),
         ("data.classes=[A,A]", "the two classes must differ"),
@@ -134,6 +136,13 @@ def test_wrong_value_is_one_line_that_names_it(override: str, message: str) -> N
     with pytest.raises(ConfigError, match=message) as caught:
         composed(override)
     assert "\n" not in str(caught.value)
+
+
+def test_depth_beside_a_network_of_ones_own_is_refused() -> None:
+    own = ("model=custom", "model.builder=my_net.py:build")
+    for unread in ("depth=deep", "pooling=gmp", "pooling.dropout=0.1"):
+        with pytest.raises(ConfigError, match="has no effect with model=custom"):
+            composed(*own, unread)
 
 
 def test_builder_from_a_file_is_refused(tmp_path: Path) -> None:

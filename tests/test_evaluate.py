@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Command, Said, Sweep
+from conftest import SMALL, Command, Said, Sweep
 
 from cxr_experiments.evidence.evaluation import read_predictions, read_scores
 from cxr_experiments.record.run_folder import FINISHED, RunFolder, all_runs, read_json_lines, read_state
@@ -69,14 +69,57 @@ def test_printed_scores_are_marked_and_carry_interval_and_n(evaluated: Said) -> 
     assert all(line.startswith("SYNTHETIC test_") and "[" in line for line in rows)
 
 
-def test_another_rule_is_taken_from_validation_predictions(
+def test_another_rule_is_one_more_look_and_overwrites_nothing(
     folders: list[RunFolder], sweep: Sweep, command: Command
 ) -> None:
-    said = command("evaluate", f"run={folders[-1].run_id}", "threshold=fixed", "threshold.value=0.25", home=sweep.home)
-    assert "threshold 0.2500 (fixed 0.25" in said.out
-    assert json.loads(folders[-1].file("threshold.json").read_text())["rule"] == "sensitivity_at", (
-        "the frozen one stays"
-    )
+    folder = folders[-1]
+    before = {name: folder.file(name).read_bytes() for name in ("scores.csv", "threshold.json", "predictions_test.csv")}
+    num_looks = len(list(read_json_lines(sweep.home / "test_ledger.jsonl")))
+    for _ in range(2):
+        said = command("evaluate", f"run={folder.run_id}", "threshold=fixed", "threshold.value=0.25", home=sweep.home)
+        assert "threshold 0.2500 (given beforehand)" in said.out
+    assert {name: folder.file(name).read_bytes() for name in before} == before
+    assert folder.file("scores_test_fixed_0.25.csv").is_file()
+    looks = list(read_json_lines(sweep.home / "test_ledger.jsonl"))
+    assert len(looks) == num_looks + 1, "the same rule twice is one look"
+    assert looks[-1]["threshold_rule"] == "fixed 0.25"
+
+
+def test_split_file_that_was_edited_is_refused(tmp_path: Path, command: Command) -> None:
+    trained = command("train", *SMALL, "tracking=disabled", "training.epochs=1", home=tmp_path)
+    assert trained.status == 0, trained.err
+    (folder,) = all_runs(tmp_path / "runs")
+    split = folder.file("split.csv")
+    split.write_text(split.read_text().replace(",train,", ",test,", 3))
+    said = command("evaluate", f"run={folder.run_id}", home=tmp_path)
+    assert said.status == 2
+    assert "leave its split.csv alone" in said.err
+    assert not (tmp_path / "test_ledger.jsonl").exists()
+
+
+def test_lost_tracking_database_is_told_after_the_scores(tmp_path: Path, command: Command) -> None:
+    assert command("train", *SMALL, "training.epochs=1", home=tmp_path).status == 0
+    (tmp_path / "mlruns" / "mlflow.db").unlink()
+    (folder,) = all_runs(tmp_path / "runs")
+    said = command("evaluate", f"run={folder.run_id}", home=tmp_path)
+    assert said.status == 2
+    assert "SYNTHETIC test_auroc" in said.out
+    assert "mlflow.db is gone" in said.err
+    assert not (tmp_path / "mlruns" / "mlflow.db").exists(), "no empty database takes its place"
+
+
+def test_same_choices_under_two_names_are_told_apart(tmp_path: Path, command: Command) -> None:
+    for name in ("a", "b"):
+        words = (*SMALL, "tracking=disabled", "training.epochs=1", f"experiment_name={name}")
+        assert command("train", *words, home=tmp_path).status == 0
+    first, second = all_runs(tmp_path / "runs")
+    assert first.run_id == second.run_id
+    said = command("evaluate", f"run={first.run_id}", home=tmp_path)
+    assert (said.status, "add experiment_name=NAME" in said.err) == (2, True)
+    told = command("evaluate", f"run={first.run_id}", "experiment_name=phantom-b", home=tmp_path)
+    assert told.status == 0, told.err
+    assert second.predictions("test").is_file()
+    assert not first.predictions("test").is_file()
 
 
 def test_mlflow_id_and_short_id_name_a_run(folders: list[RunFolder], sweep: Sweep, command: Command) -> None:
@@ -116,7 +159,7 @@ def test_changed_images_are_refused(tmp_path: Path, command: Command) -> None:
     shutil.copyfile(next((moved / "PNEUMONIA").glob("*.png")), victim)
     said = command("evaluate", f"run={folder.run_id}", f"data.root={moved}", home=tmp_path)
     assert said.status == 2
-    assert "was trained on the data set" in said.err or "duplicate" in said.err
+    assert "was trained with dataset_digest" in said.err or "split" in said.err
     assert not (tmp_path / "test_ledger.jsonl").exists(), "nothing was opened"
 
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cxr_experiments.config.compose import load_config
@@ -13,6 +14,7 @@ from cxr_experiments.config.schema import DataConfig, ExperimentConfig, Tracking
 from cxr_experiments.errors import Terminated, TrackingError, TrainingError
 from cxr_experiments.images.manifest import read_manifest
 from cxr_experiments.images.splits import make_split
+from cxr_experiments.images.store import BadFile, Store
 from cxr_experiments.record.live_run import RunPlan, find_finished, live_run, plan_run
 from cxr_experiments.record.run_folder import FAILED, FINISHED, KILLED, all_runs, read_json_lines, read_state
 
@@ -31,7 +33,9 @@ def plan(home: Path, tracking: TrackingConfig, *, rerun: bool = False) -> RunPla
     data = DataConfig(num_patients=40)
     config = ExperimentConfig(data=data, tracking=tracking, rerun=rerun, choices={"augmentation": "no_flip"})
     manifest = read_manifest(data)
-    return plan_run(config, manifest, make_split(manifest, data, seed=0), home / "runs")
+    nothing = np.zeros((len(manifest.rows), 16, 16, 1), np.uint8)
+    store = Store(images=nothing, manifest=manifest, bad_files=(BadFile("a/b.png", "empty file"),), path=home)
+    return plan_run(config, store, make_split(manifest, data, seed=0), home / "runs")
 
 
 LOCAL, NONE = TrackingConfig(), TrackingConfig(kind="disabled")
@@ -111,3 +115,22 @@ def test_stored_config_reads_back_without_credentials(tmp_path: Path) -> None:
     assert stored.tracking.uri == "https://host"
     assert replace(stored, tracking=NONE) == planned.config
     assert json.loads(run.folder.file("identity.json").read_text())["replicate"] == 0
+
+
+def test_error_after_the_folder_is_complete_leaves_the_run_finished(tmp_path: Path) -> None:
+    def interrupted_while_mlflow_is_told() -> None:
+        with live_run(tmp_path, plan(tmp_path, LOCAL)) as run:
+            run.complete()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_while_mlflow_is_told()
+    (folder,) = all_runs(tmp_path / "runs")
+    assert [event["status"] for event in read_json_lines(folder.file("events.jsonl"))] == ["RUNNING", FINISHED]
+
+
+def test_skipped_files_are_named_in_the_run(tmp_path: Path) -> None:
+    with live_run(tmp_path, plan(tmp_path, NONE)) as run:
+        pass
+    skipped = json.loads(run.folder.file("skipped_files.json").read_text())
+    assert skipped == {"num_skipped": 1, "files": [{"path": "a/b.png", "reason": "empty file"}]}

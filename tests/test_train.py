@@ -146,7 +146,8 @@ def test_non_finite_loss_fails_the_run_with_epoch_and_step(tmp_path: Path, comma
         "    huge = keras.layers.Rescaling(1e38)(keras.layers.Rescaling(1e38)(inputs))\n"
         "    return keras.layers.GlobalAveragePooling2D()(huge)\n"
     )
-    said = command("train", *SMALL, "model=custom", f"model.builder={net}:build", home=tmp_path)
+    small = [word for word in SMALL if not word.startswith("depth")]
+    said = command("train", *small, "model=custom", f"model.builder={net}:build", home=tmp_path)
     assert said.status == 2
     assert "epoch 0, step 0" in said.err
     assert len(said.err.splitlines()) == 1
@@ -164,7 +165,8 @@ def test_own_network_is_trained_and_its_file_enters_the_identity(tmp_path: Path,
         "    x = keras.layers.Conv2D(8, 5, strides=2, activation='relu', kernel_initializer=start)(inputs)\n"
         "    return keras.layers.GlobalAveragePooling2D()(x)\n"
     )
-    words = ("train", *SMALL, "tracking=disabled", "model=custom", f"model.builder={net}:build", "training.epochs=1")
+    small = [word for word in SMALL if not word.startswith("depth")]
+    words = ("train", *small, "tracking=disabled", "model=custom", f"model.builder={net}:build", "training.epochs=1")
     assert command(*words, home=tmp_path).status == 0
     net.write_text(net.read_text().replace("Conv2D(8", "Conv2D(9"))
     assert command(*words, home=tmp_path).status == 0

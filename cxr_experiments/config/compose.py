@@ -160,9 +160,7 @@ def check_together(config: ExperimentConfig) -> None:
             f"training.epochs={config.training.epochs}"
         )
     if config.data.source == "phantom" and config.data.root is not None:
-        raise ConfigError(
-            f"data.root={config.data.root} has no effect with data=phantom: add data=kaggle or data=folder for real images"
-        )
+        raise ConfigError(f"{unread[0]} has no effect with model=custom, whose file is the whole network: leave it out")
     if config.data.source != "folder" and config.data.patient_regex is not None:
         raise ConfigError(f"data.patient_regex has no effect with data={config.data.source}: it is for data=folder")
     if config.choices.get("model", "custom" if config.model.builder else "") == "custom":
@@ -202,9 +200,7 @@ def _refuse_stored_builder(config: ExperimentConfig, hydra: DictConfig) -> None:
     typed = [str(override) for override in hydra.overrides.task]
     unread = [word for word in typed if word.startswith(("depth=", "depth.", "pooling=", "pooling."))]
     if config.model.builder is not None and unread:
-        raise ConfigError(
-            f"{unread[0]} has no effect with model=custom, whose file says what the network is: leave it out"
-        )
+        raise ConfigError(f"{unread[0]} has no effect with model=custom, whose file is the whole network: leave it out")
     if config.model.builder is not None and not any(word.startswith("model.builder=") for word in typed):
         raise ConfigError(f"model.builder={config.model.builder} comes from a file: give it on the command line")
 

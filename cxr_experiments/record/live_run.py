@@ -189,7 +189,7 @@ def _ending(error: BaseException) -> tuple[str, str]:
 
 
 def _write_plan(folder: RunFolder, plan: RunPlan) -> None:
-    """Config (images where they really lie, no credentials), what was skipped, and the file of a network of one's own."""
+    """Config (images where they really lie, no credentials), what was skipped, the file of a network of one's own."""
     config = plan.config
     data = replace(config.data, root=plan.manifest.root or None)
     shown = replace(config, data=data, tracking=replace(config.tracking, uri=_bare(config.tracking.uri)))
