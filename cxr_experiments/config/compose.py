@@ -160,7 +160,10 @@ def check_together(config: ExperimentConfig) -> None:
             f"training.epochs={config.training.epochs}"
         )
     if config.data.source == "phantom" and config.data.root is not None:
-        raise ConfigError(f"{unread[0]} has no effect with model=custom, whose file is the whole network: leave it out")
+        raise ConfigError(
+            f"data.root={config.data.root} has no effect with data=phantom: "
+            "add data=kaggle or data=folder for real images"
+        )
     if config.data.source != "folder" and config.data.patient_regex is not None:
         raise ConfigError(f"data.patient_regex has no effect with data={config.data.source}: it is for data=folder")
     if config.choices.get("model", "custom" if config.model.builder else "") == "custom":
