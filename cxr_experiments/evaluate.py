@@ -40,13 +40,14 @@ def evaluate_runs(config: EvaluateConfig) -> None:
         DataError: the images are not those of training.
         TrackingError: MLflow was not told; raised after every run has been scored.
     """
-    from cxr_experiments.record import console
+    from cxr_experiments.record import console, run_folder
 
     untold: list[str] = []
     for folder in chosen_runs(config):
         evidence, is_headline = evaluate_run(folder, config)
-        console.say(f"run {folder.run_id} ({folder.experiment_name}): {folder.path}")
+        console.say(f"run {folder.run_id} ({folder.experiment_name})")
         console.say_scores(evidence)
+        console.say_where(folder, run_folder.mlflow_link(folder))
         try:
             if is_headline:
                 tell_mlflow(folder, config, evidence)

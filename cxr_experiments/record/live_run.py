@@ -34,6 +34,7 @@ from cxr_experiments.record.run_folder import (
     append_json_line,
     claim,
     finished,
+    mlflow_link,
     record_event,
     write_json,
 )
@@ -68,7 +69,7 @@ class LiveRun:
     @property
     def link(self) -> str:
         """Path of the run in MLflow's UI, behind http://HOST:PORT/."""
-        return f"#/experiments/{self.place.experiment_id}/runs/{self.mlflow_id}" if self.place else ""
+        return mlflow_link(self.folder)
 
     @property
     def run_id(self) -> str:

@@ -168,6 +168,13 @@ def mlflow_run_id(folder: RunFolder) -> str:
     return str(read_json(path).get("run_id", "")) if path.is_file() else ""
 
 
+def mlflow_link(folder: RunFolder) -> str:
+    """Path of the run in MLflow's UI, behind http://HOST:PORT/; empty when MLflow was not told."""
+    path = folder.file("mlflow.json")
+    told = read_json(path) if path.is_file() else {}
+    return f"#/experiments/{told['experiment_id']}/runs/{told['run_id']}" if told else ""
+
+
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write under a temporary name, then rename: a reader never sees half a file."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
