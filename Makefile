@@ -28,7 +28,7 @@ test: install ## format, lint, types and tests: the one gate (CXR_DATA=DIR adds 
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	$(PY) -m pytest -m "not long"
+	$(PY) -m pytest -m "not long" -n auto --dist loadfile
 
 test-long: install ## the proofs that take minutes
 	$(PY) -m pytest -m long
