@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,28 +31,28 @@ def test_sweep_goes_on_after_a_failed_cell_and_says_so(sweep: Sweep) -> None:
     assert "Traceback" not in sweep.said.err
 
 
-def test_second_start_of_a_sweep_runs_only_what_is_missing(sweep: Sweep, command: Command) -> None:
-    before = {folder.run_id: folder.file("metrics.jsonl").stat().st_mtime_ns for folder in finished(sweep)}
-    said = command(*sweep.words, home=sweep.home)
-    after = {folder.run_id: folder.file("metrics.jsonl").stat().st_mtime_ns for folder in finished(sweep)}
+def test_second_start_of_a_sweep_runs_only_what_is_missing(sweep: Sweep, command: Command, tmp_path: Path) -> None:
+    home = shutil.copytree(sweep.home, tmp_path / "home")
+    before = {folder.run_id: folder.file("metrics.jsonl").stat().st_mtime_ns for folder in finished(home)}
+    said = command(*sweep.words, "tracking=disabled", home=home)
+    after = {folder.run_id: folder.file("metrics.jsonl").stat().st_mtime_ns for folder in finished(home)}
     assert said.out.count("finished before") == 3
     assert after == before
-    assert list((sweep.home / "runs" / "phantom-two_by_two").glob("*.attempt-1")), "the failed attempt is kept"
+    assert list((home / "runs" / "phantom-two_by_two").glob("*.attempt-1")), "the failed attempt is kept"
 
 
-def finished(sweep: Sweep) -> list[RunFolder]:
-    return [folder for folder in runs_of(sweep.home) if read_state(folder).status == FINISHED]
+def finished(home: Path) -> list[RunFolder]:
+    return [folder for folder in runs_of(home) if read_state(folder).status == FINISHED]
 
 
 def test_run_folder_is_complete(sweep: Sweep) -> None:
     given = {"config.yaml", "identity.json", "provenance.json", "uncommitted.diff", "split.csv", "mlflow.json"}
     made = {"metrics.jsonl", "events.jsonl", "model.keras", "threshold.json", "scores.csv", "costs.json", "figures"}
-    for folder in finished(sweep):
+    for folder in finished(sweep.home):
         assert given | made | {"predictions_val.csv"} <= {path.name for path in folder.path.iterdir()}
         pictures = {path.name for path in folder.file("figures").iterdir()}
         assert {"curves.png", "augmentation.png", "val_roc.png", "val_precision_recall.png"} <= pictures
         assert {"val_confusion.png", "val_calibration.png"} <= pictures
-        assert not list(folder.path.glob("*test*")), "training leaves nothing of the test split"
 
 
 def test_every_line_with_a_metric_of_phantoms_is_marked(sweep: Sweep) -> None:
@@ -61,7 +62,7 @@ def test_every_line_with_a_metric_of_phantoms_is_marked(sweep: Sweep) -> None:
 
 
 def test_closing_lines_tell_what_is_next(sweep: Sweep) -> None:
-    folder = finished(sweep)[0]
+    folder = finished(sweep.home)[0]
     assert (
         f"The test split was not opened.  To score it: python -m cxr_experiments.evaluate run={folder.run_id}"
         in sweep.said.out
@@ -76,7 +77,7 @@ def test_quiet_when_not_on_a_terminal(sweep: Sweep) -> None:
 
 
 def test_metrics_file_holds_one_line_per_epoch_under_keras_names(sweep: Sweep) -> None:
-    for folder in finished(sweep):
+    for folder in finished(sweep.home):
         lines = list(read_json_lines(folder.file("metrics.jsonl")))
         assert [line["epoch"] for line in lines] == [0, 1]
         assert {"loss", "accuracy", "val_loss", "val_accuracy", "images_per_s"} <= set(lines[0])
@@ -85,23 +86,20 @@ def test_metrics_file_holds_one_line_per_epoch_under_keras_names(sweep: Sweep) -
 def test_replicate_alone_equals_the_same_job_inside_a_sweep_bitwise(
     sweep: Sweep, command: Command, tmp_path: Path
 ) -> None:
+    home = shutil.copytree(sweep.home, tmp_path / "home")
     inside = next(
         folder
-        for folder in finished(sweep)
+        for folder in finished(home)
         if json.loads(folder.file("costs.json").read_text())["num_parameters"] > 1_000_000
     )
-    words = (
-        "data.num_patients=40",
-        "data.image_size_px=32",
-        "depth=standard",
-        "training.epochs=2",
-        "training.batch_size=16",
-    )
-    said = command("train", *words, "experiment_name=two_by_two", "rerun=true", home=sweep.home)
+    size = ("data.num_patients=40", "data.image_size_px=32", "depth=standard", "training.epochs=2")
+    words = (*size, "training.batch_size=16", "experiment_name=two_by_two", "tracking=disabled")
+    said = command("train", *words, "rerun=true", home=home)
     assert said.status == 0, said.err
-    alone = max(finished(sweep), key=lambda folder: folder.file("events.jsonl").stat().st_mtime_ns)
+    alone = max(finished(home), key=lambda folder: folder.file("events.jsonl").stat().st_mtime_ns)
     assert alone.run_id != inside.run_id
     assert json.loads(alone.file("identity.json").read_text())["replicate"] == 1
+    assert not list(alone.path.rglob("*test*")), "training leaves nothing of the test split"
     for name in ("predictions_val.csv", "metrics.jsonl"):
         assert without_volatile(alone.file(name)) == without_volatile(inside.file(name))
 
@@ -123,6 +121,8 @@ def test_interrupted_run_is_marked_killed(kind: signal.Signals, status: int, tmp
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
+        # a shell that starts the tests in the background has Ctrl-C ignored in all of them
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/*/*/metrics.jsonl")):

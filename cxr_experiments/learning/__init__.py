@@ -1,7 +1,7 @@
 """From arrays to trained weights: augmentation, pipeline, model, trainer.  The only wing that knows TensorFlow.
 
 TensorFlow's C++ part writes its start-up notes to stderr before any setting reaches it; they are held back here, once,
-and shown only when the import fails.  TF_CPP_MIN_LOG_LEVEL set by hand wins.
+and shown only when the import fails.  TF_CPP_MIN_LOG_LEVEL=0 lets everything through.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ def _held_back_notes() -> Iterator[None]:
             os.close(stderr)
 
 
-if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
     import tensorflow
 else:
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     with _held_back_notes():
         import tensorflow  # noqa: F401
