@@ -172,7 +172,9 @@ def mlflow_link(folder: RunFolder) -> str:
     """Path of the run in MLflow's UI, behind http://HOST:PORT/; empty when MLflow was not told."""
     path = folder.file("mlflow.json")
     told = read_json(path) if path.is_file() else {}
-    return f"#/experiments/{told['experiment_id']}/runs/{told['run_id']}" if told else ""
+    # without the last part the UI of MLflow 3 opens in its mode for chat applications
+    way = "?workflowType=machine_learning"
+    return f"#/experiments/{told['experiment_id']}/runs/{told['run_id']}{way}" if told else ""
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

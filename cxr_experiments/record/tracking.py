@@ -77,8 +77,7 @@ def open_place(tracking: TrackingConfig, home: Path, experiment_name: str) -> Tr
             return TrackingPlace(uri, str(experiment.experiment_id))
         # The artifact place can be given here only; a server chooses its own.
         place = None if tracking.kind == "server" else (folder / "artifacts" / experiment_name).as_uri()
-        kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs and charts, not on chat
-        return TrackingPlace(uri, str(client.create_experiment(experiment_name, artifact_location=place, tags=kind)))
+        return TrackingPlace(uri, str(client.create_experiment(experiment_name, artifact_location=place)))
 
 
 def find_place(tracking: TrackingConfig, home: Path, told: Path) -> tuple[TrackingPlace | None, str]:
