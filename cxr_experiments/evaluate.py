@@ -123,7 +123,8 @@ def frozen_threshold(folder: RunFolder, rule: ThresholdConfig | None) -> Thresho
     if rule is None:
         return read_threshold(folder)
     validation = read_predictions(folder.predictions("val"))
-    return choose_threshold(validation.label, validation.probability, rule=rule.rule, value=rule.value)
+    rows = (validation.label, validation.probability)
+    return choose_threshold(*rows, rule=rule.rule, value=rule.value, split=validation.split)
 
 
 def record_second_look(folder: RunFolder, threshold: Threshold) -> None:

@@ -46,7 +46,7 @@ def run_experiment(config: ExperimentConfig) -> str:
         console.say_finished_before(finished)
         return finished.run_id
 
-    from cxr_experiments.evidence.evaluation import predict_split
+    from cxr_experiments.evidence.evaluation import predict_split, predict_stressed, train_sample
     from cxr_experiments.learning import contact_sheet, model, pipeline, progress, trainer  # TensorFlow, at last
 
     console.say_started(plan)
@@ -58,17 +58,23 @@ def run_experiment(config: ExperimentConfig) -> str:
         trained = trainer.train_model(network, batches, config, seeds, [run.epoch, display.epoch], display.batch)
         predict = trainer.logit_function(network)
         predictions = predict_split(predict, store.images, store.manifest, split.val, split="val", run_id=run.run_id)
+        stressed = predict_stressed(predict, store.images, split.val, predictions)
+        seen = train_sample(split)
+        fitted = predict_split(predict, store.images, store.manifest, seen, split="train", run_id=run.run_id)
         evidence = results.judge_validation(predictions, config.threshold, store.manifest)
+        robustness = results.judge_robustness(evidence, stressed, fitted)
         costs = costs_of(trained, batches, config, network.count_params())
         films = store.images[split.train[:: max(1, len(split.train) // 4)][:4]]
         sheet = contact_sheet.augmented_examples(films, config.augmentation, seed=seeds.augmentation)
         trainer.save_model(network, run.folder.file("model.keras"))
         results.keep_validation(run.folder, evidence, costs)
+        results.keep_robustness(run.folder, robustness)
         results.draw_training(run.folder, trained.history, costs, sheet, synthetic=evidence.synthetic)
         run.complete()
-        run.tell_results(results.final_values(evidence.scores, images_per_s=costs.images_per_s))
+        scores = (*evidence.scores, *robustness.scores)
+        run.tell_results(results.final_values(scores, images_per_s=costs.images_per_s))
         run.tell_model(network, contact_sheet.gray_ramp(config.data.image_size_px))
-    console.say_trained(run, evidence, costs)
+    console.say_trained(run, evidence, robustness, costs)
     return run.run_id
 
 

@@ -290,11 +290,11 @@ def test_patients_that_are_not_verifiable_give_intervals_over_images_named_so() 
 
 def test_values_on_the_rows_that_set_the_threshold_say_so() -> None:
     val, test = simulated(200), simulated(200, split="test", seed=1)
-    threshold = choose_threshold(val.label, val.probability, rule="sensitivity_at", value=0.95)
+    threshold = choose_threshold(val.label, val.probability, rule="sensitivity_at", value=0.95, split="val")
     for predictions, text in ((val, "threshold set on these rows"), (test, "threshold set on val")):
         for one in score(predictions, threshold, patients_verifiable=True):
             assert (text in one.note) == one.name.endswith("_at_frozen")
-    given = choose_threshold(val.label, val.probability, rule="fixed", value=0.4)
+    given = choose_threshold(val.label, val.probability, rule="fixed", value=0.4, split="val")
     assert "P >= 0.4; threshold given" in score(val, given, patients_verifiable=True)[-1].note
 
 

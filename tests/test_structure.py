@@ -26,7 +26,7 @@ DOORS = {
     "keras": {"learning"},
     "mlflow": {"record/tracking"},
     "matplotlib": {"record/figures"},
-    "PIL": {"images/decode"},
+    "PIL": {"images/decode", "images/stress"},
     "hydra": {"config", "commands"},
     "omegaconf": {"config", "commands"},
     "scipy": {"evidence"},

@@ -159,6 +159,11 @@ def check_together(config: ExperimentConfig) -> None:
             f"schedule.warmup_epochs={config.schedule.warmup_epochs} leaves nothing of "
             f"training.epochs={config.training.epochs}"
         )
+    if config.data.num_folds == 1 or config.data.fold >= max(1, config.data.num_folds):
+        raise ConfigError(
+            f"data.fold={config.data.fold} of data.num_folds={config.data.num_folds}: "
+            "expected 0 folds with fold 0, or 2 folds and more with fold below their number"
+        )
     if config.data.source == "phantom" and config.data.root is not None:
         raise ConfigError(
             f"data.root={config.data.root} has no effect with data=phantom: "

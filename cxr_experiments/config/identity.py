@@ -30,8 +30,10 @@ PATHS = {"data": ("root",)}
 # What training executes.  Editing any of these makes new runs; editing docs, figures or statistics does not.
 EXECUTED = (
     *("images/**/*.py", "learning/**/*.py", "config/seeds.py"),
-    *("evidence/calibration.py", "evidence/evaluation/predictions.py"),
+    *("evidence/calibration.py", "evidence/evaluation/predictions.py", "evidence/evaluation/stressed.py"),
 )
+# Stands in those folders and changes no run: what a person sees, and what is looked at before training.
+NOT_EXECUTED = ("learning/contact_sheet.py", "learning/progress.py", "learning/effect.py")
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def package_version(name: str) -> str:
 def source_digest(package: Path = PACKAGE_DIR) -> str:
     """SHA-256 over the code that training executes, wherever it lies: comments, docstrings and layout do not count."""
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in EXECUTED for path in package.glob(pattern)):
+    shown = {package / name for name in NOT_EXECUTED}
+    for path in sorted({path for pattern in EXECUTED for path in package.glob(pattern)} - shown):
         tree = ast.parse(path.read_bytes())
         digest.update(f"{path.relative_to(package).as_posix()} {_syntax(tree)}\n".encode())
     return digest.hexdigest()
@@ -162,7 +165,7 @@ def run_name(config: ExperimentConfig, replicate: int) -> str:
 def told_params(config: ExperimentConfig) -> dict[str, Any]:
     """What MLflow's table shows: group choices, seed, and leaves that differ from the default composition."""
     here, usual = leaf_values(config), leaf_values(type(config)())
-    skipped = {"choices", "experiment_name", "seed", "rerun", "tracking.kind", "tracking.uri"}
+    skipped = {"tags", "choices", "experiment_name", "seed", "rerun", "tracking.kind", "tracking.uri"}
     differing = {name: value for name, value in here.items() if name not in skipped and value != usual[name]}
     unread = ("depth", "pooling") if config.model.builder else ()
     told = {**config.choices, "seed": config.seed, **differing}

@@ -39,6 +39,8 @@ class DataConfig:
     patient_rule: str = choice("strict", ("strict", "loose", "none"), "which patient key may not cross official splits")
     patient_regex: str | None = free(None, "data=folder: regular expression whose first group is the patient")
     val_fraction: float = number(0.15, 0.01, 0.5, "fraction", "share of the training images held out for validation")
+    num_folds: int = number(0, 0, 20, "folds", "0 holds out val_fraction; else validation is fold `fold` of so many")
+    fold: int = number(0, 0, 19, "", "which fold validates, from 0; every image of the pool validates in one of them")
     test_fraction: float = number(0.15, 0.01, 0.5, "fraction", "data=folder: share held out for test")
     test_seed: int = number(0, 0, 2**31 - 1, "", "data=folder: draws the test split, whatever `seed` is")
     num_patients: int = number(400, 8, 1_000_000, "patients", "data=phantom: patients drawn, all splits together")
@@ -176,6 +178,7 @@ class ExperimentConfig:
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     rerun: bool = free(False, "train a new replicate although a finished run with this identity exists")
+    tags: dict[str, str] = field(default_factory=dict)  # what a study calls the run: MLflow shows it, nothing reads it
     choices: dict[str, str] = field(default_factory=dict)  # group -> option chosen, filled by compose; never typed
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cxr_experiments.errors import ConfigError, DataError
+from cxr_experiments.errors import ConfigError, DataError, LeakageError
 from cxr_experiments.evidence.metrics import Floats, operating_curve
 from cxr_experiments.evidence.stats import wilson_interval
 
@@ -50,7 +50,17 @@ class ReliabilityBin:
     observed_high: float
 
 
-def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, *, rule: str, value: float) -> Threshold:
+def refuse_test(split: str) -> None:
+    """What is fitted or chosen never sees test rows.
+
+    Raises:
+        LeakageError: the rows are those of the test split.
+    """
+    if split == "test":
+        raise LeakageError("a threshold or a temperature was to be fitted on test rows: fit it on validation rows")
+
+
+def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, *, rule: str, value: float, split: str) -> Threshold:
     """The threshold that `rule` finds on validation rows.
 
     Args:
@@ -59,8 +69,10 @@ def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, *, rule: str, value:
         rule: `sensitivity_at`, the largest threshold whose sensitivity is at least `value`; `youden`, the greatest
             sensitivity + specificity, of equals the smallest threshold, which misses the fewest pneumonias; `fixed`.
         value: the sensitivity wanted, or the threshold itself; `youden` does not read it.
+        split: which split the rows are of; never "test".
 
     Raises:
+        LeakageError: the rows are those of the test split.
         ConfigError: an unknown rule, or a value outside [0, 1].
         DataError: the rows lack a class that the rule needs.
 
@@ -68,9 +80,10 @@ def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, *, rule: str, value:
         Youden (1950), Cancer 3, 32-35.
 
     Example:
-        >>> choose_threshold([0, 1, 1, 1, 1], [0.6, 0.2, 0.5, 0.7, 0.9], rule="sensitivity_at", value=0.75).value
+        >>> choose_threshold([0, 1, 1, 1, 1], [0.6, 0.2, 0.5, 0.7, 0.9], rule="sensitivity_at", value=0.75, split="val").value
         0.5
     """
+    refuse_test(split)
     if rule not in RULES:
         raise ConfigError(f"threshold.rule={rule}: expected one of {', '.join(RULES)}")
     if not 0 <= value <= 1:
@@ -82,7 +95,7 @@ def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, *, rule: str, value:
         found = _at_sensitivity(scores[labels == 1], value)
     elif rule == "youden":
         found = _at_youden(labels, scores)
-    return Threshold(float(found), rule, value, len(scores))
+    return Threshold(float(found), rule, value, len(scores), split)
 
 
 def reliability(y_true: ArrayLike, y_score: ArrayLike, num_bins: int = 10) -> tuple[ReliabilityBin, ...]:

@@ -71,8 +71,9 @@ def make_split(manifest: Manifest, data: DataConfig, *, seed: int) -> Split:
 
     Args:
         manifest: the data set.
-        data: `val_fraction` of the images that are not test are held out for validation; `patient_rule` says which key
-            may not cross official splits; `test_fraction` and `test_seed` draw the test rows where the source has none.
+        data: `val_fraction` of the images that are not test are held out for validation, or fold `fold` of `num_folds`
+            where that is not 0; `patient_rule` says which key may not cross official splits; `test_fraction` and
+            `test_seed` draw the test rows where the source has none.
         seed: of the validation cut; any integer.
 
     Raises:
@@ -84,7 +85,10 @@ def make_split(manifest: Manifest, data: DataConfig, *, seed: int) -> Split:
     else:
         test = _held_out(manifest.rows, data.test_fraction, draw=f"test:{data.test_seed}")
     pool = [row for row in manifest.rows if row.image_id not in test]
-    val = _held_out(pool, data.val_fraction, draw=f"val:{seed}")
+    if data.num_folds:
+        val = _fold(pool, data.fold, data.num_folds, draw=f"fold:{seed}")
+    else:
+        val = _held_out(pool, data.val_fraction, draw=f"val:{seed}")
     parts = {
         row.image_id: "test" if row.image_id in test else "val" if row.image_id in val else "train"
         for row in manifest.rows
@@ -181,6 +185,32 @@ def read_split(path: Path, manifest: Manifest) -> Split:
             f"the first is {strange[0]}; point data.root at the images it was made from"
         )
     return _assemble(manifest, parts)
+
+
+def _fold(rows: Sequence[ImageRow], fold: int, num_folds: int, *, draw: str) -> set[str]:
+    """Ids of one of `num_folds` parts: whole groups, the largest first, each into the part that lacks most.
+
+    Each stratum (which labels a group holds) is dealt out on its own, so that parts are alike in size and in labels.
+    """
+    groups: defaultdict[str, list[ImageRow]] = defaultdict(list)
+    for row, name in zip(rows, group_names(rows).values(), strict=True):
+        groups[name].append(row)
+    sizes: defaultdict[frozenset[int], list[int]] = defaultdict(lambda: [0] * num_folds)
+    taken: set[str] = set()
+    for name in sorted(groups, key=lambda name: (-len(groups[name]), _sha256(f"{draw}:{name}"))):
+        of_stratum = sizes[frozenset(row.label for row in groups[name])]
+        part = min(range(num_folds), key=of_stratum.__getitem__)
+        of_stratum[part] += len(groups[name])
+        if part == fold:
+            taken.add(name)
+    ids = {row.image_id for name in taken for row in groups[name]}
+    for label in (0, 1):
+        if {row.image_id in ids for row in rows if row.label == label} != {True, False}:
+            raise DataError(
+                f"data.num_folds={num_folds}: fold {fold}, or the rest without it, has no image of label {label}: "
+                "take fewer folds"
+            )
+    return ids
 
 
 def _held_out(rows: Sequence[ImageRow], fraction: float, *, draw: str) -> set[str]:

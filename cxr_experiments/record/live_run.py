@@ -53,7 +53,7 @@ RECORDS = (
     "events.jsonl",
 )
 
-RESULTS = ("scores.csv", "threshold.json", "costs.json", "predictions_val.csv", "figures")
+RESULTS = ("scores.csv", "threshold.json", "costs.json", "predictions_val.csv", "stress.csv", "figures")
 
 
 @dataclass

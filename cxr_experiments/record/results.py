@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from cxr_experiments.config.schema import ThresholdConfig
 from cxr_experiments.errors import RunError
 from cxr_experiments.evidence.calibration import Threshold, choose_threshold
-from cxr_experiments.evidence.evaluation import Predictions, Score, read_scores, score, write_predictions, write_scores
+from cxr_experiments.evidence.evaluation import (
+    Predictions,
+    Score,
+    Stressed,
+    read_scores,
+    score,
+    stress_scores,
+    write_predictions,
+    write_scores,
+    write_stressed,
+)
 from cxr_experiments.images.manifest import Manifest
 from cxr_experiments.record import figures
 from cxr_experiments.record.epoch import Epoch
@@ -44,9 +54,33 @@ class Evidence:
     synthetic: bool
 
 
+@dataclass(frozen=True)
+class Robustness:
+    """Validation images under declared changes, a sample of the training images, and what both say in scores."""
+
+    stressed: Stressed
+    fitted: Predictions
+    scores: tuple[Score, ...]
+
+
+def judge_robustness(evidence: Evidence, stressed: Stressed, fitted: Predictions) -> Robustness:
+    """Score stress validation and the gap from training to validation."""
+    verifiable = any(one.num_patients for one in evidence.scores)
+    scores = stress_scores(evidence.predictions, stressed, fitted, patients_verifiable=verifiable)
+    return Robustness(stressed, fitted, scores)
+
+
+def keep_robustness(folder: RunFolder, robustness: Robustness) -> None:
+    """Write stress.csv (logits), predictions_train.csv (the sample) and add the scores to scores.csv."""
+    write_stressed(folder.file("stress.csv"), robustness.stressed)
+    write_predictions(folder.predictions("train"), robustness.fitted)
+    write_scores(folder.file("scores.csv"), [*read_scores(folder.file("scores.csv")), *robustness.scores])
+
+
 def judge_validation(predictions: Predictions, rule: ThresholdConfig, manifest: Manifest) -> Evidence:
     """Freeze the threshold on validation predictions and score them with it."""
-    threshold = choose_threshold(predictions.label, predictions.probability, rule=rule.rule, value=rule.value)
+    rows = (predictions.label, predictions.probability)
+    threshold = choose_threshold(*rows, rule=rule.rule, value=rule.value, split=predictions.split)
     scores = score(predictions, threshold, patients_verifiable=manifest.patients_verifiable)
     return Evidence(predictions, threshold, scores, manifest.synthetic)
 
@@ -72,7 +106,7 @@ def keep_test(folder: RunFolder, evidence: Evidence) -> bool:
         return False
     write_predictions(folder.predictions("test"), evidence.predictions)
     write_json(judged, asdict(threshold))
-    validation = [one for one in read_scores(folder.file("scores.csv")) if one.name.startswith("val_")]
+    validation = [one for one in read_scores(folder.file("scores.csv")) if not one.name.startswith("test_")]
     write_scores(folder.file("scores.csv"), [*validation, *evidence.scores])
     draw_evidence(folder, evidence)
     return True

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 # MLflow's table stays readable with 15 final values, validation and test together; scores.csv has them all.
 HEADLINES = (
-    *(f"val_{name}" for name in ("auroc", "auroc_lo", "auroc_hi", "average_precision", "brier", "log_loss")),
-    *(f"test_{name}" for name in ("auroc", "auroc_lo", "auroc_hi", "average_precision", "brier", "log_loss")),
+    *(f"val_{name}" for name in ("auroc", "auroc_lo", "auroc_hi", "log_loss")),
+    *("stress_auroc_mean", "stress_auroc_worst", "gap_train_val"),
+    *(f"test_{name}" for name in ("auroc", "auroc_lo", "auroc_hi", "average_precision", "log_loss")),
     "test_sensitivity_at_frozen",
     "test_specificity_at_frozen",
     "images_per_s",
