@@ -1,8 +1,8 @@
 """Stress validation: the same films under eight declared changes that happen between X-ray rooms.
 
 Prepared images in, changed images out, (n, size, size, 1) uint8 both.  Every change is deterministic and at one
-severity, in units of the image's side and of the gray range, so that 64 px and 200 px are changed alike.  How well a
-model bears them measures its robustness; it does not foresee how it will do on films from elsewhere.
+severity, in units of the image's side and of the gray range, so that 64 px and 200 px are changed alike (JPEG apart).
+How well a model bears them measures its robustness; it does not foresee how it will do on films from elsewhere.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ ROTATION_DEGREES = 8.0
 EXPOSURE_GAMMA = 0.6  # gray ** gamma: a film that came out too bright
 CONTRAST_FACTOR = 0.6  # about the film's own mean: a flat tone curve
 BLUR_FRACTION = 0.012  # standard deviation of the Gaussian, in sides: the patient breathed
-NOISE_LEVELS = 15.0  # standard deviation in gray levels: half of the usual dose
-JPEG_QUALITY = 20  # a film that went through a messenger
+NOISE_LEVELS = 15.0  # standard deviation in gray levels at 200 px: a low dose; shrinking averages it away
+JPEG_QUALITY = 25  # a film that went through a messenger; its blocks are 8 px at any size, so small images suffer more
 
 
 def stress(images: Film, change: str) -> Film:
@@ -74,7 +74,7 @@ def _blur(film: Film) -> Film:
 def _noise(film: Film) -> Film:
     """The noise is drawn from the film's own content: it depends on no order and no seed."""
     seed = int.from_bytes(hashlib.sha256(film.tobytes()).digest()[:8], "big")
-    return _levels(film + np.random.default_rng(seed).normal(0.0, NOISE_LEVELS, film.shape))
+    return _levels(film + np.random.default_rng(seed).normal(0.0, NOISE_LEVELS * len(film) / 200, film.shape))
 
 
 def _jpeg(film: Film) -> Film:
