@@ -197,7 +197,7 @@ def _quoted(word: str, *, sweeps: bool) -> str:
     if value in ("", "null") or (len(value) > 1 and value[0] == value[-1] and value[0] in "'\""):
         return word
     parts = value.split(",") if sweeps and key != "data.patient_regex" else [value]
-    return f"{key}={','.join(map(_escaped, parts))}"
+    return f"{key}={','.join(map(escaped, parts))}"
 
 
 def words_as_images(arguments: list[str]) -> list[str]:
@@ -215,10 +215,10 @@ def words_as_images(arguments: list[str]) -> list[str]:
     if any(word.startswith("images=") for word in overrides):
         raise ConfigError("images are given both as words and as images=[...]: use one of the two")
     flags = [word for word in arguments if word not in positional]
-    return [*overrides, f"images=[{','.join(map(_escaped, words))}]", *flags]
+    return [*overrides, f"images=[{','.join(map(escaped, words))}]", *flags]
 
 
-def _escaped(word: str) -> str:
+def escaped(word: str) -> str:
     """A word in Hydra's single quotes: backslashes count before a quote only, and ${ would be an interpolation."""
     word = re.sub(r"(\\*)\$\{", lambda match: match.group(1) * 2 + "\\${", word)
     word = re.sub(r"(\\*)'", lambda match: match.group(1) * 2 + "\\'", word)

@@ -130,7 +130,10 @@ def _fits(value: Any, hint: Any) -> bool:
         inner = arguments[:1] * len(value) if isinstance(value, tuple) and Ellipsis in arguments else arguments
         return isinstance(value, tuple) and len(value) == len(inner) and all(map(_fits, value, inner))
     if getattr(hint, "__origin__", None) is dict:
-        return isinstance(value, dict) and all(isinstance(part, str) for pair in value.items() for part in pair)
+        free_values = Any in arguments
+        pairs = value.items() if isinstance(value, dict) else ()
+        fitting = (isinstance(key, str) and (free_values or isinstance(inner, str)) for key, inner in pairs)
+        return isinstance(value, dict) and all(fitting)
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))

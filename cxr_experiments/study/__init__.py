@@ -1,0 +1,1 @@
+"""python -m cxr_experiments.study: a question in one YAML becomes a plan, cells, a comparison and a report."""

@@ -1,0 +1,60 @@
+"""One cell of a study, as a launcher runs it: train, then leave the cell under results/.
+
+It may run in this process or in another one, here or on a cluster: everything it needs comes with its config, and
+everything it leaves lies on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from cxr_experiments.config.compose import home, read_config
+from cxr_experiments.config.schema import ExperimentConfig
+from cxr_experiments.errors import CxrError
+from cxr_experiments.study.plan import card_of
+
+
+def cells_folder(study: str) -> Path:
+    """Where a study's cells lie."""
+    return home() / "results" / study / "cells"
+
+
+def run_cell(composed: DictConfig) -> str:
+    """Train the network that `composed` describes, keep its cell, and return the run's id.
+
+    What training prints goes to console.log in the job's folder; a failure is told at once.
+
+    Raises:
+        CxrError: training failed; the launcher goes on with the next cell.
+    """
+    from cxr_experiments import train
+    from cxr_experiments.record.cells import keep_cell
+    from cxr_experiments.record.run_folder import find_run
+
+    config = read_config(composed, ExperimentConfig)
+    card = card_of(config.tags)
+    where = f"{card.arm}, seed {card.seed}" + (f", fold {card.fold}" if config.data.num_folds else "")
+    try:
+        with _printing_to(Path(HydraConfig.get().runtime.output_dir) / "console.log"):
+            run_id = train.run_experiment(config)
+        name = config.experiment_name
+        folder = find_run(home() / "runs", run_id, name if (home() / "runs" / name).is_dir() else f"phantom-{name}")
+        keep_cell(folder, cells_folder(card.study), card)
+    except Exception as error:
+        reason = str(error) if isinstance(error, CxrError) else f"{type(error).__name__}: {error}"
+        print(f"FAILED {where}: {reason}", file=sys.__stderr__, flush=True)
+        raise
+    return run_id
+
+
+@contextlib.contextmanager
+def _printing_to(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        yield

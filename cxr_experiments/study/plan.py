@@ -1,0 +1,195 @@
+"""From a study's YAML to its cells: every arm with every seed (and fold), composed, checked and identified.
+
+Nothing is trained here.  Which images a cell sees and which run answers it is known before the first one starts.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from hydra import compose
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cxr_experiments.config.command_line import escaped, translate
+from cxr_experiments.config.compose import home, leaf_values, read_config, register
+from cxr_experiments.config.identity import RESULT_AFFECTING, Identity, identify
+from cxr_experiments.config.schema import DataConfig, ExperimentConfig, SeedsConfig
+from cxr_experiments.config.seeds import derive
+from cxr_experiments.config.study_spec import VARIED, ArmSpec, StudyConfig, StudySpec
+from cxr_experiments.errors import ConfigError
+from cxr_experiments.images.manifest import Manifest
+from cxr_experiments.images.splits import Split, make_split
+from cxr_experiments.images.store import Store
+from cxr_experiments.record import console
+from cxr_experiments.record.cells import CellCard
+
+register("schema", ExperimentConfig)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm and the config that it has at the study's first seed; `differing` is key -> (baseline's, its own)."""
+
+    spec: ArmSpec
+    config: ExperimentConfig
+    differing: dict[str, tuple[object, object]]
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One training of the plan: what the study calls it, its config, and the identity of the run that answers it."""
+
+    card: CellCard
+    config: ExperimentConfig
+    overrides: tuple[str, ...]
+    identity: Identity
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole study before training: cells by position, then arm."""
+
+    name: str
+    spec: StudySpec
+    arms: tuple[Arm, ...]
+    cells: tuple[PlannedCell, ...]
+    manifest: Manifest
+
+
+def compose_arms(name: str, config: StudyConfig, arms: Sequence[ArmSpec]) -> tuple[Arm, ...]:
+    """The config of each arm, the baseline's first.
+
+    Raises:
+        ConfigError: an override that does not compose; an arm that changes no key, or the same keys as another.
+    """
+    found: list[Arm] = []
+    for spec in arms:
+        composed = _composed(config, spec, name)
+        before = leaf_values(found[0].config) if found else leaf_values(composed)
+        after = leaf_values(composed)
+        differing = {key: (before[key], after[key]) for key in after if after[key] != before[key]}
+        affecting = {key: pair for key, pair in differing.items() if key.partition(".")[0] in RESULT_AFFECTING}
+        if found and not affecting:
+            told = " ".join(spec.overrides)
+            raise ConfigError(f"study.factors.{spec.factor}: {told} changes nothing, the baseline has it already")
+        if twin := next((one for one in found[1:] if one.differing == affecting), None):
+            raise ConfigError(f"study.factors: {twin.spec.name} and {spec.name} are the same change")
+        found.append(Arm(spec, composed, affecting))
+    return tuple(found)
+
+
+def make_plan(name: str, config: StudyConfig, arms: Sequence[Arm]) -> Plan:
+    """Every cell of the study; reads the images' names and contents, and prepares them where they are not yet.
+
+    Raises:
+        DataError: the images are missing or unreadable.
+    """
+    places = _Places()
+    cells = []
+    for position, (seed, fold) in enumerate(repetitions(config.study)):
+        for arm in arms:
+            seeded = at_seed(arm.config, config.study, seed, fold)
+            manifest, split = places.look_up(seeded)
+            card = CellCard(
+                name, arm.spec.name, arm.spec.factor, arm.spec.option, seed, fold, position, tuple(arm.differing)
+            )
+            seeded = replace(seeded, tags=tags_of(card))
+            identity = identify(seeded, manifest.digest, split.digest)
+            cells.append(PlannedCell(card, seeded, _overrides(config, arm.spec, seeded), identity))
+    return Plan(name, config.study, tuple(arms), tuple(cells), manifest)
+
+
+def repetitions(spec: StudySpec) -> Iterator[tuple[int, int]]:
+    """(seed, fold) of every repetition of an arm, in order; fold is 0 without folds."""
+    return itertools.product(spec.seeds, range(max(1, spec.folds)))
+
+
+def at_seed(config: ExperimentConfig, spec: StudySpec, seed: int, fold: int) -> ExperimentConfig:
+    """The config at one repetition: what `vary` names follows the seed, the rest stays that of the first seed."""
+    followers = {"order": ("order", "dropout")}
+    fixed = [word for kind in VARIED if kind not in spec.vary for word in followers.get(kind, (kind,))]
+    seeds = SeedsConfig(**{**asdict(config.seeds), **{word: derive(spec.seeds[0], word) for word in fixed}})
+    data = replace(config.data, num_folds=spec.folds, fold=fold) if spec.folds else config.data
+    return replace(config, seed=seed, seeds=seeds, data=data)
+
+
+def tags_of(card: CellCard) -> dict[str, str]:
+    """A card as MLflow's tags, all text; `card_of` reads it back."""
+    values = {**asdict(card), "changed": " ".join(card.changed), "cell": card.arm}
+    return {name: str(value) for name, value in values.items()}
+
+
+def card_of(tags: dict[str, str]) -> CellCard:
+    """The card that `tags_of` wrote."""
+    study, arm, factor, option = (tags[name] for name in ("study", "arm", "factor", "option"))
+    seed, fold, position = (int(tags[name]) for name in ("seed", "fold", "position"))
+    return CellCard(study, arm, factor, option, seed, fold, position, tuple(tags["changed"].split()))
+
+
+class _Places:
+    """Manifest and split by what they depend on: most cells share them, and reading images takes seconds."""
+
+    def __init__(self) -> None:
+        self._stores: dict[DataConfig, Store] = {}
+        self._splits: dict[tuple[DataConfig, int], Split] = {}
+
+    def look_up(self, config: ExperimentConfig) -> tuple[Manifest, Split]:
+        from cxr_experiments.config.seeds import resolve_seeds
+
+        plain = replace(config.data, fold=0, num_folds=0)
+        if plain not in self._stores:
+            self._stores[plain] = console.open_counted(config.data, home() / "runs")
+        manifest, seed = self._stores[plain].manifest, resolve_seeds(config).split
+        if (config.data, seed) not in self._splits:
+            self._splits[config.data, seed] = make_split(manifest, config.data, seed=seed)
+        return manifest, self._splits[config.data, seed]
+
+
+def _composed(config: StudyConfig, arm: ArmSpec, name: str) -> ExperimentConfig:
+    overrides = [*_common(config, name), *arm.overrides]
+    where = f"study.factors.{arm.factor}" if arm.factor else "study.baseline"
+    try:
+        return read_config(compose("config", overrides, return_hydra_config=True), ExperimentConfig)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"{where}: {translate(error, ExperimentConfig)}") from error
+
+
+def _common(config: StudyConfig, name: str) -> list[str]:
+    """What every cell has: the baseline, the threshold rule, the place of tracking, the study's name."""
+    rule, tracking = config.study.threshold, config.tracking
+    return [
+        *config.study.baseline,
+        *(f"threshold.{key}={value}" for key, value in asdict(rule).items()),
+        *(f"tracking.{key}={_text(value)}" for key, value in asdict(tracking).items()),
+        f"experiment_name={escaped(name)}",
+    ]
+
+
+def _overrides(config: StudyConfig, arm: ArmSpec, seeded: ExperimentConfig) -> tuple[str, ...]:
+    """The command line of one cell, as a launcher hands it on."""
+    seeds = [f"seeds.{name}={value}" for name, value in asdict(seeded.seeds).items() if value is not None]
+    folds = [f"data.num_folds={seeded.data.num_folds}", f"data.fold={seeded.data.fold}"] if config.study.folds else []
+    tags = [f"+tags.{name}={escaped(value)}" for name, value in seeded.tags.items()]
+    return (
+        *_common(config, seeded.experiment_name),
+        *arm.overrides,
+        f"seed={seeded.seed}",
+        *seeds,
+        *folds,
+        *tags,
+    )
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else escaped(value)
+
+
+def told(value: object) -> str:
+    """A config value in a few characters, as one writes it on the command line."""
+    return str(OmegaConf.to_yaml(OmegaConf.create({"value": value}), resolve=True)).strip().removeprefix("value: ")
