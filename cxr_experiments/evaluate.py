@@ -5,6 +5,7 @@ The only command (beside a confirmed study) that reads test images.  Threshold a
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,24 @@ def evaluate_run(folder: RunFolder, config: EvaluateConfig) -> tuple[Evidence, b
     return evidence, results.keep_test(folder, evidence)
 
 
+def evaluate_locked(folder: RunFolder, root: str | None) -> None:
+    """Score one cell of a study whose protocol is locked, at the threshold that training froze, and tell MLflow."""
+    from cxr_experiments.evidence.evaluation import score
+    from cxr_experiments.record import results
+
+    if folder.predictions("test").is_file():
+        return
+    trained, threshold = with_root(load_config(folder.file("config.yaml")), root), results.read_threshold(folder)
+    predictions = open_test_split(folder, trained, threshold, locked=True)
+    scores = score(predictions, threshold, patients_verifiable=all(predictions.patient))
+    evidence = results.Evidence(predictions, threshold, scores, synthetic=trained.data.source == "phantom")
+    results.keep_test(folder, evidence)
+    try:
+        tell_mlflow(folder, EvaluateConfig(run=folder.run_id), evidence)
+    except TrackingError as error:
+        print(f"warning: {error}; {folder.path} has everything", file=sys.stderr)
+
+
 def tell_mlflow(folder: RunFolder, config: EvaluateConfig, evidence: Evidence) -> None:
     """Test metrics and files into the run's twin in MLflow, where it was tracked or where `tracking` says.
 
@@ -140,11 +159,17 @@ def record_second_look(folder: RunFolder, threshold: Threshold) -> None:
     console.say(f"test predictions of run {folder.run_id} judged again; looks at this test split: {openings}")
 
 
-def open_test_split(folder: RunFolder, trained: ExperimentConfig, threshold: Threshold) -> Predictions:
-    """Write the opening into the ledger, then let the run's model see the test images."""
+def open_test_split(
+    folder: RunFolder, trained: ExperimentConfig, threshold: Threshold, *, locked: bool = False
+) -> Predictions:
+    """Write the opening into the ledger, then let the run's model see the test images.
+
+    With `locked` a study has locked its protocol and written the one opening that all its cells share.
+    """
     from cxr_experiments.evidence.evaluation import predict_split
     from cxr_experiments.images.splits import prove_disjoint, read_split
     from cxr_experiments.record import console, ledger
+    from cxr_experiments.record.run_folder import write_json
 
     try:
         store = console.open_counted(trained.data, home() / "runs")
@@ -166,8 +191,11 @@ def open_test_split(folder: RunFolder, trained: ExperimentConfig, threshold: Thr
         "num_images": len(split.test),
         "rules": [f"{threshold.rule} {threshold.target:g}"],
     }
-    openings = ledger.record_look(home(), folder, opening, threshold)
-    console.say(f"test split opened for run {folder.run_id}; looks at this test split on record: {openings}")
+    if locked:
+        write_json(folder.file("test_opening.json"), opening)
+    else:
+        openings = ledger.record_look(home(), folder, opening, threshold)
+        console.say(f"test split opened for run {folder.run_id}; looks at this test split on record: {openings}")
     return predict_split(predict, store.images, store.manifest, split.test, split="test", run_id=folder.run_id)
 
 

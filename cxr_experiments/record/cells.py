@@ -38,7 +38,7 @@ class CellCard:
     """What the study calls a run: its arm, what it changes, and its place among the repetitions.
 
     `changed` names the config keys that may differ from the baseline of the same seed; `position` counts the
-    repetitions (seeds, or seeds times folds) from 0.
+    repetitions (seeds, or seeds times folds) from 0; `stage` is the folder under results/<study>/ that keeps it.
     """
 
     study: str
@@ -49,6 +49,7 @@ class CellCard:
     fold: int
     position: int
     changed: tuple[str, ...]
+    stage: str = "cells"
 
 
 @dataclass(frozen=True, eq=False)

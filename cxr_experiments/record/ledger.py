@@ -39,14 +39,51 @@ def record_opening(home: Path, test_digest: str, entry: Mapping[str, Any]) -> in
     return count_openings(home, test_digest)
 
 
+def is_recorded(home: Path, test_digest: str, entry: Mapping[str, Any]) -> bool:
+    """Whether a ledger has this very opening already."""
+    told = {"test_digest": test_digest, **entry}
+    return any(_without_time(line) == told for line in _ledger_lines(home))
+
+
+def record_lock(home: Path, lock: Mapping[str, Any]) -> bool:
+    """Write a study's protocol into results/test_ledger.jsonl before the test split is opened; True for the first.
+
+    The lock is keyed by `dataset_digest`.  The very same protocol again is the same lock and adds no line; another
+    protocol on the same data is written too, and is not the first: what it finds is exploratory.
+    """
+    path = home / "results" / "test_ledger.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name("test_ledger.jsonl.lock")):
+        locks = [_without_time(line) for line in locks_on(home, str(lock["dataset_digest"]))]
+        if lock not in locks:
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            append_json_line(path, {"time": stamp, **lock})
+    return not locks or locks[0] == lock
+
+
+def locks_on(home: Path, dataset_digest: str) -> list[dict[str, Any]]:
+    """The locks on record for a data set, oldest first, each once."""
+    locks = [line for line in _ledger_lines(home) if line.get("lock") and line.get("dataset_digest") == dataset_digest]
+    return sorted(locks, key=lambda line: str(line.get("time", "")))
+
+
+def _without_time(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if name != "time"}
+
+
 def count_openings(home: Path, test_digest: str) -> int:
     """Openings of the test split with this digest, in the home's ledger and the published ones.
 
     A line may stand for several (`openings`), as those from before the ledger do; a line that was copied from one
     ledger to the other counts once.
     """
+    of_this = [line for line in _ledger_lines(home) if line.get("test_digest") == test_digest and not line.get("lock")]
+    return sum(int(line.get("openings", 1)) for line in of_this)
+
+
+def _ledger_lines(home: Path) -> list[dict[str, Any]]:
+    """Every line of the home's ledger and the published ones, each once."""
     places = {home, home / "results", PACKAGE_DIR.parent / "results"}
-    ledgers = [place / "test_ledger.jsonl" for place in places]
+    ledgers = [place / "test_ledger.jsonl" for place in sorted(places)]
     lines = [line for path in ledgers if path.is_file() for line in read_json_lines(path)]
-    of_this = [line for line in lines if line.get("test_digest") == test_digest]
-    return sum({json.dumps(line, sort_keys=True): int(line.get("openings", 1)) for line in of_this}.values())
+    return list({json.dumps(line, sort_keys=True): line for line in lines}.values())

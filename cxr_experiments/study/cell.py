@@ -17,12 +17,20 @@ from omegaconf import DictConfig
 from cxr_experiments.config.compose import home, read_config
 from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.errors import CxrError
+from cxr_experiments.record.cells import CellCard, keep_cell
+from cxr_experiments.record.run_folder import RunFolder
 from cxr_experiments.study.plan import card_of
 
 
-def cells_folder(study: str) -> Path:
-    """Where a study's cells lie."""
-    return home() / "results" / study / "cells"
+def cell_file(card: CellCard, run_id: str) -> Path:
+    """The JSON of a cell, whether it is there yet or not."""
+    return home() / "results" / card.study / card.stage / f"{run_id}.json"
+
+
+def run_of(experiment_name: str, run_id: str) -> RunFolder:
+    """The folder of a study's run: on phantoms its experiment is called phantom-<study>."""
+    plain, synthetic = (RunFolder(home() / "runs" / f"{mark}{experiment_name}" / run_id) for mark in ("", "phantom-"))
+    return synthetic if synthetic.path.is_dir() else plain
 
 
 def run_cell(composed: DictConfig) -> str:
@@ -34,8 +42,6 @@ def run_cell(composed: DictConfig) -> str:
         CxrError: training failed; the launcher goes on with the next cell.
     """
     from cxr_experiments import train
-    from cxr_experiments.record.cells import keep_cell
-    from cxr_experiments.record.run_folder import find_run
 
     config = read_config(composed, ExperimentConfig)
     card = card_of(config.tags)
@@ -43,9 +49,8 @@ def run_cell(composed: DictConfig) -> str:
     try:
         with _printing_to(Path(HydraConfig.get().runtime.output_dir) / "console.log"):
             run_id = train.run_experiment(config)
-        name = config.experiment_name
-        folder = find_run(home() / "runs", run_id, name if (home() / "runs" / name).is_dir() else f"phantom-{name}")
-        keep_cell(folder, cells_folder(card.study), card)
+        folder = run_of(config.experiment_name, run_id)
+        keep_cell(folder, cell_file(card, run_id).parent, card)
     except Exception as error:
         reason = str(error) if isinstance(error, CxrError) else f"{type(error).__name__}: {error}"
         print(f"FAILED {where}: {reason}", file=sys.__stderr__, flush=True)

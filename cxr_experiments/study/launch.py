@@ -12,8 +12,16 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, RunMode
 from omegaconf import open_dict
 
-from cxr_experiments.study.cell import run_cell
-from cxr_experiments.study.plan import PlannedCell
+from cxr_experiments.study.cell import cell_file, run_cell
+from cxr_experiments.study.plan import Plan, PlannedCell
+from cxr_experiments.study.table import watched
+
+
+def train_missing(plan: Plan) -> dict[str, str]:
+    """Train the cells of the plan that no cell file answers, with a live table; run id -> reason of the failed ones."""
+    missing = [cell for cell in plan.cells if not cell_file(cell.card, cell.identity.run_id).is_file()]
+    with watched(plan, missing):
+        return launch(missing)
 
 
 def launch(cells: Sequence[PlannedCell]) -> dict[str, str]:

@@ -88,19 +88,31 @@ def make_plan(name: str, config: StudyConfig, arms: Sequence[Arm]) -> Plan:
     Raises:
         DataError: the images are missing or unreadable.
     """
-    places = _Places()
+    places = Places()
+    cells = plan_cells(name, config, arms, list(repetitions(config.study)), places)
+    return Plan(name, config.study, tuple(arms), cells, places.look_up(cells[0].config)[0])
+
+
+def plan_cells(
+    name: str,
+    config: StudyConfig,
+    arms: Sequence[Arm],
+    pairs: Sequence[tuple[int, int]],
+    places: Places,
+    stage: str = "cells",
+) -> tuple[PlannedCell, ...]:
+    """Each arm at each (seed, fold), by position, then arm; `stage` is the folder under results/<study>/."""
     cells = []
-    for position, (seed, fold) in enumerate(repetitions(config.study)):
+    for position, (seed, fold) in enumerate(pairs):
         for arm in arms:
             seeded = at_seed(arm.config, config.study, seed, fold)
             manifest, split = places.look_up(seeded)
-            card = CellCard(
-                name, arm.spec.name, arm.spec.factor, arm.spec.option, seed, fold, position, tuple(arm.differing)
-            )
+            about = (arm.spec.name, arm.spec.factor, arm.spec.option)
+            card = CellCard(name, *about, seed, fold, position, tuple(arm.differing), stage)
             seeded = replace(seeded, tags=tags_of(card))
             identity = identify(seeded, manifest.digest, split.digest)
             cells.append(PlannedCell(card, seeded, _overrides(config, arm.spec, seeded), identity))
-    return Plan(name, config.study, tuple(arms), tuple(cells), manifest)
+    return tuple(cells)
 
 
 def repetitions(spec: StudySpec) -> Iterator[tuple[int, int]]:
@@ -127,10 +139,10 @@ def card_of(tags: dict[str, str]) -> CellCard:
     """The card that `tags_of` wrote."""
     study, arm, factor, option = (tags[name] for name in ("study", "arm", "factor", "option"))
     seed, fold, position = (int(tags[name]) for name in ("seed", "fold", "position"))
-    return CellCard(study, arm, factor, option, seed, fold, position, tuple(tags["changed"].split()))
+    return CellCard(study, arm, factor, option, seed, fold, position, tuple(tags["changed"].split()), tags["stage"])
 
 
-class _Places:
+class Places:
     """Manifest and split by what they depend on: most cells share them, and reading images takes seconds."""
 
     def __init__(self) -> None:
@@ -138,6 +150,7 @@ class _Places:
         self._splits: dict[tuple[DataConfig, int], Split] = {}
 
     def look_up(self, config: ExperimentConfig) -> tuple[Manifest, Split]:
+        """The images and the split that a run with this config sees."""
         from cxr_experiments.config.seeds import resolve_seeds
 
         plain = replace(config.data, fold=0, num_folds=0)

@@ -17,10 +17,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from cxr_experiments.config.compose import home
 from cxr_experiments.errors import RunError
 from cxr_experiments.record.run_folder import FINISHED, RUNNING, RunFolder, read_json, read_json_lines, read_state
-from cxr_experiments.study.cell import cells_folder
+from cxr_experiments.study.cell import cell_file, run_of
 from cxr_experiments.study.plan import Plan, PlannedCell
 
 REFRESH_S = 2.0
@@ -39,15 +38,12 @@ class CellState:
 
 def look(cell: PlannedCell) -> CellState:
     """The state of one cell, from its files."""
-    kept = cells_folder(cell.card.study) / f"{cell.identity.run_id}.json"
+    kept = cell_file(cell.card, cell.identity.run_id)
     if kept.is_file():
         facts = read_json(kept)
         return CellState("done", float(facts["costs"]["duration_s"]), auroc=facts["metrics"].get("val_auroc"))
-    for name in (cell.config.experiment_name, f"phantom-{cell.config.experiment_name}"):
-        folder = RunFolder(home() / "runs" / name / cell.identity.run_id)
-        if folder.file("events.jsonl").is_file():
-            return _under_way(cell, folder)
-    return CellState("waiting")
+    folder = run_of(cell.config.experiment_name, cell.identity.run_id)
+    return _under_way(cell, folder) if folder.file("events.jsonl").is_file() else CellState("waiting")
 
 
 def _under_way(cell: PlannedCell, folder: RunFolder) -> CellState:
