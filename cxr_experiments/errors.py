@@ -6,6 +6,7 @@
     |   |-- BadImageError    one file that cannot be decoded
     |   `-- LeakageError     a patient or a duplicate stands on both sides of a split
     |-- RunError           a run: not found, being trained elsewhere, not finished, not readable
+    |-- ComparisonError    runs that cannot be compared: other images, other data, more than the factor changed
     |-- TrainingError      training itself broke: a non-finite loss
     `-- TrackingError      MLflow's store could not be reached or written
 
@@ -37,6 +38,10 @@ class LeakageError(DataError):
 
 class RunError(CxrError):
     """A run cannot be found, read, or is being trained by another process."""
+
+
+class ComparisonError(CxrError):
+    """Runs cannot be compared; the text names what differs, and in which runs."""
 
 
 class TrainingError(CxrError):

@@ -80,7 +80,8 @@ def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, *, rule: str, value:
         Youden (1950), Cancer 3, 32-35.
 
     Example:
-        >>> choose_threshold([0, 1, 1, 1, 1], [0.6, 0.2, 0.5, 0.7, 0.9], rule="sensitivity_at", value=0.75, split="val").value
+        >>> rows = ([0, 1, 1, 1, 1], [0.6, 0.2, 0.5, 0.7, 0.9])
+        >>> choose_threshold(*rows, rule="sensitivity_at", value=0.75, split="val").value
         0.5
     """
     refuse_test(split)

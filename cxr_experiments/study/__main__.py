@@ -21,19 +21,14 @@ def main(composed: DictConfig) -> None:
 
 def run_study(config: StudyConfig) -> None:
     """Plan, train what is missing, compare."""
-    from cxr_experiments.study.cell import cells_folder
-    from cxr_experiments.study.launch import launch
+    from cxr_experiments.study.launch import train_missing
     from cxr_experiments.study.plan import compose_arms, make_plan
-    from cxr_experiments.study.table import watched
 
     name = study_name(config)
     check_spec(config.study)
     arms = compose_arms(name, config, arms_of(config.study))
     plan = make_plan(name, config, arms)
-    missing = [cell for cell in plan.cells if not (cells_folder(name) / f"{cell.identity.run_id}.json").is_file()]
-    with watched(plan, missing):
-        failed = launch(missing)
-    if failed:
+    if failed := train_missing(plan):
         raise FailedJob(f"{len(failed)} of {len(plan.cells)} cells failed")
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
 from cxr_experiments.config.compose import home
-from cxr_experiments.config.study_spec import ON_VALIDATION
+from cxr_experiments.config.study_spec import ON_VALIDATION, StudySpec
 from cxr_experiments.errors import ConfigError, RunError
 from cxr_experiments.images.splits import make_split
 from cxr_experiments.record import console, ledger
@@ -66,7 +67,7 @@ def lock_of(plan: Plan, folders: dict[str, RunFolder]) -> dict[str, Any]:
     """The line that the ledger keeps, plain JSON."""
     return {
         "lock": plan.name,
-        "study_sha256": protocol_digest(plan),
+        "study_sha256": protocol_digest(plan.spec),
         "dataset_digest": plan.manifest.digest,
         "primary_metric": plan.spec.primary_metric,
         "margin": plan.spec.margin,
@@ -76,15 +77,16 @@ def lock_of(plan: Plan, folders: dict[str, RunFolder]) -> dict[str, Any]:
     }
 
 
-def protocol_digest(plan: Plan) -> str:
+def protocol_digest(spec: StudySpec) -> str:
     """SHA-256 of the study as it was resolved, command-line changes included."""
-    return hashlib.sha256(json.dumps(asdict(plan.spec), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode()).hexdigest()
 
 
-def is_exploratory(name: str, dataset_digest: str) -> bool:
-    """Whether another protocol was locked on this data before the study's own."""
+def is_exploratory(spec: StudySpec, dataset_digest: str, run_ids: Collection[str]) -> bool:
+    """Whether another protocol, or this one with other runs, was locked on this data before."""
     locks = ledger.locks_on(home(), dataset_digest)
-    return bool(locks) and locks[0]["lock"] != name
+    own = (protocol_digest(spec), set(run_ids))
+    return bool(locks) and (locks[0]["study_sha256"], set(locks[0]["models"])) != own
 
 
 def _record_opening(plan: Plan, lock: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
@@ -12,25 +13,35 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, RunMode
 from omegaconf import open_dict
 
+from cxr_experiments.errors import CxrError
 from cxr_experiments.study.cell import cell_file, run_cell
 from cxr_experiments.study.plan import Plan, PlannedCell
 from cxr_experiments.study.table import watched
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: the run's id, or why it failed."""
+
+    run_id: str
+    reason: str
 
 
 def train_missing(plan: Plan) -> dict[str, str]:
     """Train the cells of the plan that no cell file answers, with a live table; run id -> reason of the failed ones."""
     missing = [cell for cell in plan.cells if not cell_file(cell.card, cell.identity.run_id).is_file()]
     with watched(plan, missing):
-        return launch(missing)
+        outcomes = launch(missing)
+    return {cell.identity.run_id: one.reason for cell, one in zip(missing, outcomes, strict=True) if one.reason}
 
 
-def launch(cells: Sequence[PlannedCell]) -> dict[str, str]:
-    """Run the cells, in order as far as the launcher keeps one; run id -> reason of those that failed.
+def launch(cells: Sequence[PlannedCell]) -> list[Outcome]:
+    """Run the cells, in order as far as the launcher keeps one; what became of each.
 
     Must be called inside a command's Hydra job, whose `hydra/launcher` and `hydra.launcher.*` it hands on.
     """
     if not cells:
-        return {}
+        return []
     loader = GlobalHydra.instance().config_loader()
     own = [word for word in HydraConfig.get().overrides.hydra if word.startswith(("hydra/launcher", "hydra.launcher"))]
     sweep = f"hydra.sweep.dir='{HydraConfig.get().sweep.dir}'"
@@ -39,15 +50,13 @@ def launch(cells: Sequence[PlannedCell]) -> dict[str, str]:
         config.hydra.job.name, config.hydra.job.config_name = "study", "config"
     context = HydraContext(config_loader=loader, callbacks=Callbacks())
     launcher = Plugins.instance().instantiate_launcher(context, run_cell, config)
-    results = launcher.launch([list(cell.overrides) for cell in cells], initial_job_idx=0)
-    return {cell.identity.run_id: reason for cell, one in zip(cells, results, strict=True) if (reason := _reason(one))}
+    return [_outcome(one) for one in launcher.launch([list(cell.overrides) for cell in cells], initial_job_idx=0)]
 
 
-def _reason(result: JobReturn) -> str:
-    """Why a job failed; empty when it did not."""
+def _outcome(result: JobReturn) -> Outcome:
     if result.status == JobStatus.COMPLETED:
-        return ""
+        return Outcome(str(result.return_value), "")
     try:
-        return str(result.return_value)
+        return Outcome("", str(result.return_value))  # reading it raises what the job raised
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return Outcome("", str(error) if isinstance(error, CxrError) else f"{type(error).__name__}: {error}")

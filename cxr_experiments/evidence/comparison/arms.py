@@ -1,0 +1,154 @@
+"""What is compared: arms of cells, a cell being one trained network as judged on one split; and who may be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_experiments.errors import ComparisonError
+from cxr_experiments.evidence.metrics import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Images as one model sees them; row i of each array is one image.
+
+    `image_id` and `patient` (n,) strings ("" where the patient is not known), `label` (n,) int8 in {0, 1}, `logit` (n,)
+    float64 (NaN where a file gives none), `probability` (n,) float64 in [0, 1].
+    """
+
+    image_id: NDArray[np.str_]
+    patient: NDArray[np.str_]
+    label: NDArray[np.int8]
+    logit: Floats
+    probability: Floats
+
+    @property
+    def score(self) -> Floats:
+        """What ranks the images: logits, which do not saturate, else probabilities."""
+        return self.logit if bool(np.all(np.isfinite(self.logit))) else self.probability
+
+    def only(self, chosen: NDArray[np.bool_]) -> Rows:
+        """The rows that `chosen` (n,) picks."""
+        return Rows(
+            self.image_id[chosen],
+            self.patient[chosen],
+            self.label[chosen],
+            self.logit[chosen],
+            self.probability[chosen],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One trained network as judged on one split.
+
+    `seed` pairs it with the same repetition of other arms; `stress` has logits of the same rows under each declared
+    change, `train` a sample of the training rows (validation only); `config` the leaves that can change a result, empty
+    where a file from elsewhere does not tell; `synthetic` None where not told.
+    """
+
+    run_id: str
+    seed: int
+    split: str
+    rows: Rows
+    dataset_digest: str = ""
+    synthetic: bool | None = None
+    threshold: float = 0.5
+    stress: Mapping[str, Floats] = field(default_factory=dict)
+    train: Rows | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    replicate: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """Cells of one setting over seeds; `changed` names the config keys in which it may differ from the baseline."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    factor: str = ""
+    changed: tuple[str, ...] = ()
+
+
+def check_comparable(baseline: Arm, options: Sequence[Arm]) -> None:
+    """Arms may differ in the named factor alone, seed by seed on the same images.
+
+    Raises:
+        ComparisonError: they differ in more; the text says in what and in which runs.
+    """
+    if not options:
+        raise ComparisonError("there is nothing to compare the baseline with: give at least one option")
+    names = [arm.name for arm in (baseline, *options)]
+    if len(set(names)) != len(names):
+        raise ComparisonError(f"two arms have one name: {', '.join(names)}")
+    cells = [cell for arm in (baseline, *options) for cell in arm.cells]
+    if not cells:
+        raise ComparisonError(f"no runs in {', '.join(names)}")
+    _refuse_mixed(cells)
+    for arm in (baseline, *options):
+        _refuse_twice(arm)
+    for option in options:
+        _refuse_unpaired(baseline, option)
+        for one, other in zip(baseline.cells, option.cells, strict=True):
+            _refuse_other_images(one, other)
+            _refuse_other_config(one, other, option)
+
+
+def _refuse_mixed(cells: Sequence[Cell]) -> None:
+    """One data set, one split, and never phantoms beside films."""
+    for what, told in (
+        ("images: synthetic and real", {cell.run_id: cell.synthetic for cell in cells if cell.synthetic is not None}),
+        ("data sets, by digest", {cell.run_id: cell.dataset_digest for cell in cells if cell.dataset_digest}),
+        ("splits", {cell.run_id: cell.split for cell in cells if cell.split}),
+    ):
+        values = list(dict.fromkeys(told.values()))
+        if len(values) > 1:
+            example = [next(run for run, value in told.items() if value == wanted) for wanted in values[:2]]
+            shown = " and ".join(f"{str(value)[:12]} (run {run})" for value, run in zip(values, example, strict=False))
+            raise ComparisonError(f"the runs are of different {what}: {shown}; compare runs of one")
+
+
+def _refuse_twice(arm: Arm) -> None:
+    seeds = [cell.seed for cell in arm.cells]
+    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        runs = ", ".join(cell.run_id for cell in arm.cells if cell.seed == twice[0])
+        raise ComparisonError(f"{arm.name} has seed {twice[0]} more than once (runs {runs}): each seed counts once")
+
+
+def _refuse_unpaired(baseline: Arm, option: Arm) -> None:
+    before, after = ([cell.seed for cell in arm.cells] for arm in (baseline, option))
+    if before != after:
+        alone = sorted(set(before) ^ set(after))
+        told = (
+            f"seeds {alone} have one of the two" if alone else f"their seeds come in another order: {before}, {after}"
+        )
+        raise ComparisonError(f"{baseline.name} and {option.name} are not paired by seed: {told}")
+
+
+def _refuse_other_images(one: Cell, other: Cell) -> None:
+    runs = f"runs {one.run_id} and {other.run_id}"
+    alone = set(one.rows.image_id.tolist()) ^ set(other.rows.image_id.tolist())
+    if alone or len(one.rows.image_id) != len(other.rows.image_id):
+        example = f", as {sorted(alone)[0]}" if alone else ""
+        raise ComparisonError(f"{runs} were judged on different images: {len(alone)} stand in one alone{example}")
+    order = np.argsort(one.rows.image_id), np.argsort(other.rows.image_id)
+    for what in ("label", "patient"):
+        before, after = getattr(one.rows, what)[order[0]], getattr(other.rows, what)[order[1]]
+        if (before != after).any():
+            image = one.rows.image_id[order[0]][np.flatnonzero(before != after)[0]]
+            raise ComparisonError(f"{runs} disagree on the {what} of {image}: they are not of the same data")
+
+
+def _refuse_other_config(one: Cell, other: Cell, option: Arm) -> None:
+    if not one.config or not other.config:
+        return
+    keys = [key for key in {**one.config, **other.config} if one.config.get(key) != other.config.get(key)]
+    if beyond := sorted(set(keys) - set(option.changed)):
+        told = ", ".join(f"{key} ({one.config.get(key)} and {other.config.get(key)})" for key in beyond[:4])
+        named = f"factor {option.factor or option.name}"
+        raise ComparisonError(f"runs {one.run_id} and {other.run_id} differ in more than the {named}: {told}")

@@ -1,0 +1,87 @@
+"""Intervals, paired tests and random-reader analysis: what chance could have done, over patients and over seeds."""
+
+from cxr_experiments.evidence.stats.auroc import (
+    AurocInterval,
+    DeLong,
+    auroc_deviations,
+    auroc_interval,
+    delong_test,
+    placements,
+    scaled_deviations,
+)
+from cxr_experiments.evidence.stats.bands import Band, operating_curves, precision_recall_band, roc_band
+from cxr_experiments.evidence.stats.bootstrap import (
+    LEVEL,
+    NUM_DRAWS,
+    Interval,
+    Metric,
+    UndefinedDrawsWarning,
+    bootstrap_intervals,
+    patient_bootstrap,
+    patient_clusters,
+    patient_weights,
+    percentile_interval,
+    wilson_interval,
+)
+from cxr_experiments.evidence.stats.paired import (
+    CorrectedT,
+    PairedSeed,
+    corrected_resampled_t,
+    holm,
+    mcnemar_exact,
+    sign_flip,
+    two_level_bootstrap,
+    two_level_bootstrap_of,
+)
+from cxr_experiments.evidence.stats.proportions import proportion_interval
+from cxr_experiments.evidence.stats.random_reader import (
+    ArmMean,
+    Contrast,
+    jackknife,
+    obuchowski_rockette,
+    random_reader_contrast,
+    random_reader_mean,
+)
+from cxr_experiments.evidence.stats.simultaneous import adjusted_p_values, simultaneous_p
+
+__all__ = [
+    "LEVEL",
+    "NUM_DRAWS",
+    "ArmMean",
+    "AurocInterval",
+    "Band",
+    "Contrast",
+    "CorrectedT",
+    "DeLong",
+    "Interval",
+    "Metric",
+    "PairedSeed",
+    "UndefinedDrawsWarning",
+    "adjusted_p_values",
+    "auroc_deviations",
+    "auroc_interval",
+    "bootstrap_intervals",
+    "corrected_resampled_t",
+    "delong_test",
+    "holm",
+    "jackknife",
+    "mcnemar_exact",
+    "obuchowski_rockette",
+    "operating_curves",
+    "patient_bootstrap",
+    "patient_clusters",
+    "patient_weights",
+    "percentile_interval",
+    "placements",
+    "precision_recall_band",
+    "proportion_interval",
+    "random_reader_contrast",
+    "random_reader_mean",
+    "roc_band",
+    "scaled_deviations",
+    "sign_flip",
+    "simultaneous_p",
+    "two_level_bootstrap",
+    "two_level_bootstrap_of",
+    "wilson_interval",
+]
