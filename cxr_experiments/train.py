@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import hydra
@@ -57,22 +58,18 @@ def run_experiment(config: ExperimentConfig) -> str:
         network = model.build_model(config, seeds)
         trained = trainer.train_model(network, batches, config, seeds, [run.epoch, display.epoch], display.batch)
         predict = trainer.logit_function(network)
-        predictions = predict_split(predict, store.images, store.manifest, split.val, split="val", run_id=run.run_id)
+        ask = partial(predict_split, predict, store.images, store.manifest, run_id=run.run_id)
+        predictions, fitted = ask(split.val, split="val"), ask(train_sample(split), split="train")
         stressed = predict_stressed(predict, store.images, split.val, predictions)
-        seen = train_sample(split)
-        fitted = predict_split(predict, store.images, store.manifest, seen, split="train", run_id=run.run_id)
         evidence = results.judge_validation(predictions, config.threshold, store.manifest)
         robustness = results.judge_robustness(evidence, stressed, fitted)
         costs = costs_of(trained, batches, config, network.count_params())
-        films = store.images[split.train[:: max(1, len(split.train) // 4)][:4]]
-        sheet = contact_sheet.augmented_examples(films, config.augmentation, seed=seeds.augmentation)
+        sheet = contact_sheet.of_training(store.images, split.train, config.augmentation, seed=seeds.augmentation)
         trainer.save_model(network, run.folder.file("model.keras"))
-        results.keep_validation(run.folder, evidence, costs)
-        results.keep_robustness(run.folder, robustness)
+        results.keep_validation(run.folder, evidence, robustness, costs)
         results.draw_training(run.folder, trained.history, costs, sheet, synthetic=evidence.synthetic)
         run.complete()
-        scores = (*evidence.scores, *robustness.scores)
-        run.tell_results(results.final_values(scores, images_per_s=costs.images_per_s))
+        run.tell_results(results.final_values((*evidence.scores, *robustness.scores), images_per_s=costs.images_per_s))
         run.tell_model(network, contact_sheet.gray_ramp(config.data.image_size_px))
     console.say_trained(run, evidence, robustness, costs)
     return run.run_id

@@ -30,6 +30,13 @@ def augmented_examples(
     return np.stack([images, *versions], axis=1)[..., 0]
 
 
+def of_training(
+    images: NDArray[np.uint8], train: NDArray[np.int64], config: AugmentationConfig, *, seed: int
+) -> NDArray[np.uint8]:
+    """`augmented_examples` of four training images, evenly spaced in the rows `train` of `images`."""
+    return augmented_examples(images[train[:: max(1, len(train) // 4)][:4]], config, seed=seed)
+
+
 def gray_ramp(size_px: int) -> NDArray[np.uint8]:
     """A (1, size, size, 1) uint8 ramp from black to white: the input example of a saved model shows nobody's chest."""
     ramp = np.linspace(0, 255, size_px).round().astype(np.uint8)

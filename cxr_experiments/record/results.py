@@ -70,13 +70,6 @@ def judge_robustness(evidence: Evidence, stressed: Stressed, fitted: Predictions
     return Robustness(stressed, fitted, scores)
 
 
-def keep_robustness(folder: RunFolder, robustness: Robustness) -> None:
-    """Write stress.csv (logits), predictions_train.csv (the sample) and add the scores to scores.csv."""
-    write_stressed(folder.file("stress.csv"), robustness.stressed)
-    write_predictions(folder.predictions("train"), robustness.fitted)
-    write_scores(folder.file("scores.csv"), [*read_scores(folder.file("scores.csv")), *robustness.scores])
-
-
 def judge_validation(predictions: Predictions, rule: ThresholdConfig, manifest: Manifest) -> Evidence:
     """Freeze the threshold on validation predictions and score them with it."""
     rows = (predictions.label, predictions.probability)
@@ -85,11 +78,16 @@ def judge_validation(predictions: Predictions, rule: ThresholdConfig, manifest: 
     return Evidence(predictions, threshold, scores, manifest.synthetic)
 
 
-def keep_validation(folder: RunFolder, evidence: Evidence, costs: Costs) -> None:
-    """Write predictions, the frozen threshold, scores.csv, costs.json and the figures of validation."""
+def keep_validation(folder: RunFolder, evidence: Evidence, robustness: Robustness, costs: Costs) -> None:
+    """Write what validation left: predictions, threshold, scores.csv, costs.json, figures.
+
+    Stress logits go to stress.csv, the sample of the training rows to predictions_train.csv.
+    """
     write_predictions(folder.predictions("val"), evidence.predictions)
     write_json(folder.file("threshold.json"), asdict(evidence.threshold))
-    write_scores(folder.file("scores.csv"), evidence.scores)
+    write_stressed(folder.file("stress.csv"), robustness.stressed)
+    write_predictions(folder.predictions("train"), robustness.fitted)
+    write_scores(folder.file("scores.csv"), [*evidence.scores, *robustness.scores])
     draw_evidence(folder, evidence)
     write_json(folder.file("costs.json"), asdict(costs))
 
