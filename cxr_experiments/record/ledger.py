@@ -81,6 +81,14 @@ def count_openings(home: Path, test_digest: str) -> int:
     return sum(int(line.get("openings", 1)) for line in of_this)
 
 
+def openings_on(home: Path, dataset_digest: str) -> int:
+    """How many openings of a data set's test split are known, however that was cut."""
+    lines = _ledger_lines(home)
+    of_this = [line for line in lines if line.get("dataset_digest") == dataset_digest]
+    tests = {str(line["test_digest"]) for line in of_this if "test_digest" in line}
+    return sum(count_openings(home, digest) for digest in tests)
+
+
 def _ledger_lines(home: Path) -> list[dict[str, Any]]:
     """Every line of the home's ledger and the published ones, each once."""
     places = {home, home / "results", PACKAGE_DIR.parent / "results"}

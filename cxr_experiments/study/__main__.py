@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import hydra
 from omegaconf import DictConfig
 
-from cxr_experiments.config.command_line import FailedJob, run_command, run_job
+from cxr_experiments.config.command_line import run_command, run_job
 from cxr_experiments.config.compose import CONF_DIR, register
 from cxr_experiments.config.study_spec import StudyConfig, arms_of, check_spec
-from cxr_experiments.errors import ConfigError
+from cxr_experiments.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from cxr_experiments.evidence.comparison import Comparison
 
 register("study_schema", StudyConfig)
 
@@ -20,16 +25,49 @@ def main(composed: DictConfig) -> None:
 
 
 def run_study(config: StudyConfig) -> None:
-    """Plan, train what is missing, compare."""
-    from cxr_experiments.study.launch import train_missing
-    from cxr_experiments.study.plan import compose_arms, make_plan
+    """Plan, prove that the factors take effect, train what is missing, compare, report; confirm when asked to.
 
+    Raises:
+        ConfigError: the study cannot be planned, or cannot reach a verdict.
+        RunError: cells failed; what could be compared was.
+    """
     name = study_name(config)
     check_spec(config.study)
-    arms = compose_arms(name, config, arms_of(config.study))
+    from cxr_experiments.study.confirm import confirm
+    from cxr_experiments.study.launch import train_missing
+    from cxr_experiments.study.noise import train_noise_floor
+    from cxr_experiments.study.plan import compose_arms, make_plan
+    from cxr_experiments.study.reporting import report
+    from cxr_experiments.study.tune import tuned_arms
+
+    if config.report_only:
+        arms = compose_arms(name, config, arms_of(config.study))
+        return say_comparison(name, report(name, config, arms, "test" if config.confirm else "val", {}))
+    tuned = tuned_arms(name, config, arms_of(config.study))
+    arms = compose_arms(name, config, tuned.arms)
     plan = make_plan(name, config, arms)
-    if failed := train_missing(plan):
-        raise FailedJob(f"{len(failed)} of {len(plan.cells)} cells failed")
+    if config.dry_run:
+        return None
+    failed = train_missing(plan)
+    if config.noise_floor and not failed:
+        train_noise_floor(plan, config)
+    say_comparison(name, report(name, config, arms, "val", tuned.told))
+    if failed:
+        raise RunError(f"{len(failed)} of {len(plan.cells)} cells failed, see FAILED above; the same command goes on")
+    if config.confirm:
+        confirm(plan)
+        say_comparison(name, report(name, config, arms, "test", tuned.told))
+    return None
+
+
+def say_comparison(name: str, comparison: Comparison) -> None:
+    """The verdicts, one sentence each, and where the report lies."""
+    from cxr_experiments.record import console
+    from cxr_experiments.study.reporting import report_folder
+
+    for one in comparison.differences:
+        console.say(one.sentence, synthetic=comparison.synthetic)
+    console.say(f"report: {report_folder(name, comparison.split) / 'report.html'}")
 
 
 def study_name(config: StudyConfig) -> str:

@@ -58,7 +58,7 @@ def paired_arms(stored: Sequence[StoredCell], names: Sequence[str], split: str) 
         missing = ", ".join(name for name in names if not any((name, position) in found for position in positions))
         raise RunError(f"no repetition is there for every arm; nothing yet for: {missing or 'the same seeds'}")
     by_arm = {name: tuple(found[name, position] for position in complete) for name in names}
-    return Judged(tuple(_arm(by_arm[name], split) for name in names), by_arm, left_out)
+    return Judged(tuple(arm_of(by_arm[name], split) for name in names), by_arm, left_out)
 
 
 def cell_of(stored: StoredCell, split: str) -> Cell:
@@ -81,7 +81,8 @@ def cell_of(stored: StoredCell, split: str) -> Cell:
     )
 
 
-def _arm(cells: Sequence[StoredCell], split: str) -> Arm:
+def arm_of(cells: Sequence[StoredCell], split: str) -> Arm:
+    """Stored cells of one arm as the comparison takes them."""
     facts = cells[0].facts
     return Arm(
         name=str(facts["arm"]),

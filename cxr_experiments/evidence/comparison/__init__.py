@@ -4,6 +4,7 @@ from cxr_experiments.evidence.comparison.arms import Arm, Cell, Rows
 from cxr_experiments.evidence.comparison.checks import Check, Overlap
 from cxr_experiments.evidence.comparison.differences import Comparison, Difference, Estimate, compare_arms
 from cxr_experiments.evidence.comparison.measures import MEASURES
+from cxr_experiments.evidence.comparison.noise import NoiseFloor, noise_floor
 from cxr_experiments.evidence.comparison.subgroups import Subgroup
 from cxr_experiments.evidence.comparison.verdicts import sentence, verdict
 
@@ -15,10 +16,12 @@ __all__ = [
     "Comparison",
     "Difference",
     "Estimate",
+    "NoiseFloor",
     "Overlap",
     "Rows",
     "Subgroup",
     "compare_arms",
+    "noise_floor",
     "sentence",
     "verdict",
 ]

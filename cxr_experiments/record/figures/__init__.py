@@ -1,4 +1,4 @@
-"""The figures of a run, each a PNG: curves, ROC, precision-recall, confusion matrix, calibration, contact sheet.
+"""Figures, each a PNG: curves, ROC, precision-recall, confusion matrix, calibration, contact sheet; a study's forest.
 
 What is drawn comes in as values and leaves as a file.  The only door to matplotlib.  Each figure carries its n, says
 SYNTHETIC when it shows phantoms, and stays readable at the width of a printed column.
@@ -12,13 +12,23 @@ from cxr_experiments.record.figures.classifier import (
     draw_precision_recall,
     draw_roc,
 )
+from cxr_experiments.record.figures.study import (
+    draw_calibration_overlay,
+    draw_forest,
+    draw_roc_overlay,
+    draw_seed_curves,
+)
 from cxr_experiments.record.figures.training import draw_contact_sheet, draw_curves
 
 __all__ = [
     "draw_calibration",
+    "draw_calibration_overlay",
     "draw_confusion",
     "draw_contact_sheet",
     "draw_curves",
+    "draw_forest",
     "draw_precision_recall",
     "draw_roc",
+    "draw_roc_overlay",
+    "draw_seed_curves",
 ]

@@ -1,0 +1,57 @@
+"""What a report is told beside the comparison: what was asked, what was trained, on what, where and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cxr_experiments.record.results import Costs
+
+Histories = Mapping[str, Sequence[Sequence[Mapping[str, float]]]]
+
+
+@dataclass(frozen=True)
+class ArmFacts:
+    """One arm: its overrides, keys that differ (baseline's value, its own), costs and run ids in seed order, tuning."""
+
+    name: str
+    factor: str
+    overrides: tuple[str, ...]
+    differing: Mapping[str, tuple[Any, Any]]
+    costs: tuple[Costs, ...]
+    tuned: str
+    run_ids: tuple[str, ...]
+
+    @property
+    def warning(self) -> str:
+        """Said when a run ended at its epoch limit: it may not have converged."""
+        ended = sum(one.epochs_run >= one.epoch_limit and not one.stopped_early for one in self.costs)
+        late = sum(one.best_epoch >= one.epoch_limit - 1 for one in self.costs)
+        if not ended:
+            return ""
+        return f"{ended} of {len(self.costs)} runs ended at the epoch limit, {late} of them at their best epoch"
+
+
+@dataclass(frozen=True)
+class StudyFacts:
+    """The study around a comparison; `stage` is "validation" or "test", `looks` the test ledger's count."""
+
+    name: str
+    question: str
+    commands: tuple[str, ...]
+    commit: str
+    hardware: str
+    duration_s: float
+    data_card: Mapping[str, str]
+    vary: tuple[str, ...]
+    seeds: tuple[int, ...]
+    folds: int
+    threshold_rule: str
+    stage: str
+    looks: int
+    exploratory: bool
+    arms: tuple[ArmFacts, ...]
+    failed: tuple[tuple[str, str], ...] = ()
+    noise_floor: str = ""
+    histories: Histories = field(default_factory=dict)

@@ -1,0 +1,149 @@
+"""A study's stored cells become its comparison and its report; no image and no model is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from cxr_experiments.config.compose import home
+from cxr_experiments.config.study_spec import StudyConfig, StudySpec
+from cxr_experiments.errors import ConfigError
+from cxr_experiments.evidence.comparison import Comparison, Overlap, compare_arms, noise_floor
+from cxr_experiments.record import ledger
+from cxr_experiments.record.cells import StoredCell
+from cxr_experiments.record.report import ArmFacts, StudyFacts, write_report
+from cxr_experiments.record.results import Costs
+from cxr_experiments.study.confirm import is_exploratory
+from cxr_experiments.study.judge import Judged, arm_of, paired_arms, read_stage
+from cxr_experiments.study.plan import Arm
+
+STAGES = {"val": "validation", "test": "test"}
+
+
+def report(name: str, config: StudyConfig, arms: Sequence[Arm], split: str, told: Mapping[str, str]) -> Comparison:
+    """Compare the study's cells on one split and write results/<name>/<stage>/report.html and its siblings.
+
+    Args:
+        name: of the study.
+        config: its spec and switches.
+        arms: as composed, the baseline first.
+        split: "val" or "test".
+        told: arm -> what was tuned, or a reason why a cell is missing, by cell.
+
+    Raises:
+        RunError: a cell cannot be read, or no repetition is complete.
+        ComparisonError: the cells may not be compared.
+    """
+    spec = config.study
+    if spec.margin is None:
+        raise ConfigError("study.margin has no value")
+    judged = paired_arms(read_stage(name), [arm.spec.name for arm in arms], split)
+    comparison = compare_arms(
+        judged.arms[0], judged.arms[1:], metric=spec.primary_metric, margin=spec.margin, overlap=_overlap(judged, split)
+    )
+    facts = study_facts(name, config, arms, judged, (split, told))
+    write_report(report_folder(name, split), facts, comparison, judged.arms)
+    return comparison
+
+
+def report_folder(name: str, split: str) -> Path:
+    """results/<study>/validation or results/<study>/test."""
+    return home() / "results" / name / STAGES[split]
+
+
+def study_facts(
+    name: str, config: StudyConfig, arms: Sequence[Arm], judged: Judged, stage: tuple[str, Mapping[str, str]]
+) -> StudyFacts:
+    """What the report says beside the comparison, from the cells alone."""
+    spec, (split, told) = config.study, stage
+    stored = [cell for cells in judged.stored.values() for cell in cells]
+    digest = str(stored[0].facts["identity"]["dataset_digest"])
+    return StudyFacts(
+        name=name,
+        question=spec.question,
+        commands=tuple(_commands(name, split)),
+        commit=_each(cell.facts["provenance"]["commit"][:12] for cell in stored),
+        hardware=_each(_hardware(cell) for cell in stored),
+        duration_s=sum(float(cell.facts["costs"]["duration_s"]) for cell in stored),
+        data_card=_data_card(stored),
+        vary=spec.vary,
+        seeds=spec.seeds,
+        folds=spec.folds,
+        threshold_rule=f"{spec.threshold.rule} {spec.threshold.value:g}",
+        stage=STAGES[split],
+        looks=ledger.openings_on(home(), digest),
+        exploratory=is_exploratory(spec, digest, {cell.run_id for cell in stored}),
+        arms=tuple(_arm_facts(arm, judged.stored[arm.spec.name], told) for arm in arms),
+        failed=judged.left_out,
+        noise_floor=_noise_floor(name, judged, spec),
+        histories={arm: [cell.facts["history"] for cell in cells] for arm, cells in judged.stored.items()},
+    )
+
+
+def _arm_facts(arm: Arm, cells: Sequence[StoredCell], told: Mapping[str, str]) -> ArmFacts:
+    return ArmFacts(
+        name=arm.spec.name,
+        factor=arm.spec.factor,
+        overrides=arm.spec.overrides,
+        differing=arm.differing,
+        costs=tuple(Costs(**cell.facts["costs"]) for cell in cells),
+        tuned=told.get(arm.spec.name, "at default settings, not tuned"),
+        run_ids=tuple(cell.run_id for cell in cells),
+    )
+
+
+def _overlap(judged: Judged, split: str) -> Overlap | None:
+    """Training images overlap wherever one pool is cut again and again; the judged ones count on validation only."""
+    cells = next(iter(judged.stored.values()))
+    if split != "val" or len({cell.facts["identity"]["split_digest"] for cell in cells}) < 2:
+        return None
+    costs = [cell.facts["costs"] for cell in cells]
+    return Overlap(_middle([one["num_train"] for one in costs]), _middle([one["num_val"] for one in costs]))
+
+
+def _noise_floor(name: str, judged: Judged, spec: StudySpec) -> str:
+    repeats = read_stage(name, "noise_floor")
+    baseline = [cell for cell in next(iter(judged.stored.values())) if "val" in cell.predictions]
+    if len(repeats) < 2 or len(baseline) < 2:
+        return ""
+    floor = noise_floor(arm_of(baseline, "val"), arm_of(repeats, "val"), spec.primary_metric)
+    same = " A replicate with the same seed gave the same logits, every one." if read_stage(name, "replicate") else ""
+    return floor.sentence + same
+
+
+def _data_card(stored: Sequence[StoredCell]) -> dict[str, str]:
+    facts = stored[0].facts
+    config, costs = facts["identity"]["config"], facts["costs"]
+    counted = {split: rows for split, rows in stored[0].predictions.items() if split != "train"}
+    card = {
+        "source": f"{config['data.source']}{' (synthetic phantoms)' if facts['synthetic'] else ''}",
+        "digest": str(facts["identity"]["dataset_digest"]),
+        "prepared": f"{config['data.image_size_px']} px, {config['data.resize']}, gray",
+        "official test split against training": f"patient_rule={config['data.patient_rule']}",
+        "training images": f"{costs['num_train']:,} (first repetition)",
+    }
+    for split, rows in counted.items():
+        patients = set(rows.patient.tolist())
+        known = f"{len(patients):,} patient keys" if "" not in patients else "patients not verifiable"
+        shares = f"{int((rows.label == 0).sum()):,} NORMAL, {int((rows.label == 1).sum()):,} PNEUMONIA"
+        card[f"{STAGES[split]} images"] = f"{len(rows.label):,} ({shares}; {known}; first repetition)"
+    return card
+
+
+def _hardware(cell: StoredCell) -> str:
+    known = cell.facts["provenance"]
+    return f"{known['num_cores']} cores of {known['processor']}, {known['memory_gib']} GiB"
+
+
+def _commands(name: str, split: str) -> list[str]:
+    words = ["python -m cxr_experiments.study", f"study={name}"]
+    return [" ".join(words), *([" ".join([*words, "confirm=true"])] if split == "test" else [])]
+
+
+def _each(values: Iterable[str]) -> str:
+    """The distinct values, in order."""
+    return ", ".join(dict.fromkeys(value for value in values if value))
+
+
+def _middle(values: Sequence[int]) -> int:
+    return sorted(values)[len(values) // 2]
