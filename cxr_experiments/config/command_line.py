@@ -30,7 +30,10 @@ from cxr_experiments.config.compose import CONF_DIR, leaf_keys, nearest, read_co
 from cxr_experiments.errors import ConfigError, CxrError, Terminated
 
 Config = TypeVar("Config")
-TEXT_KEYS = ("run", "experiment_name", "output", "data.root", "data.patient_regex", "model.builder", "tracking.uri")
+TEXT_KEYS = (
+    *("run", "experiment_name", "output", "data.root", "data.patient_regex", "model.builder", "tracking.uri"),
+    *("a", "b", "name_a", "name_b"),
+)
 EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 
 
@@ -90,6 +93,9 @@ def run_job(composed: DictConfig, schema: type[Config], job: Callable[[Config], 
             job(read_config(composed, schema))
         except CxrError as error:
             raise Mistake(str(error)) from error
+        except BrokenPipeError as error:  # `| head` has read enough
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # what is left in the buffer goes there
+            raise Mistake("the output was closed before its end") from error
         return
     overrides = " ".join(HydraConfig.get().overrides.task)
     try:

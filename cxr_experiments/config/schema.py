@@ -215,3 +215,17 @@ class PreviewConfig(ExperimentConfig):
     """Draw what an augmentation does, without training."""
 
     output: str | None = free(None, "PNG file; null is runs/previews/<data>-<augmentation>.png")
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Compare two sets of prediction files."""
+
+    a: str | None = free(None, "files of the baseline, as 'preds_a/*.csv'; one per trained network")
+    b: str | None = free(None, "files of the other arm")
+    name_a: str = free("a", "what to call the baseline")
+    name_b: str = free("b", "what to call the other arm")
+    metric: str = free("auroc", "what the verdict is about")
+    margin: float | None = number(None, 1e-6, 1.0, "", "the smallest difference of interest; no default fits")
+    split: str | None = free(None, "which rows, where files hold several splits")
+    output: str | None = free(None, "folder for comparison.csv and the forest plot")

@@ -1,0 +1,37 @@
+"""A comparison as lines for a terminal: the verdict first, what it rests on, and what stands beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cxr_experiments.evidence.comparison import Comparison
+from cxr_experiments.record.report.tables import (
+    Table,
+    checks_table,
+    interval,
+    limits,
+    noise_table,
+    p_text,
+    subgroups_table,
+)
+
+
+def terminal_lines(comparison: Comparison) -> list[str]:
+    """Verdict, means, difference, noise, sensitivity table and subgroups."""
+    lines = [one.sentence for one in comparison.differences]
+    lines += ["", *(f"{name}: {comparison.label} {interval(estimate)}" for name, estimate in comparison.arms)]
+    for one in comparison.differences:
+        found = f"{one.arm} - baseline: {interval(one.difference)}, p {p_text(one.adjusted_p_value)}"
+        own = limits(one.pointwise.low, one.pointwise.high)
+        lines.append(f"{found}, pointwise {own}, {one.degrees_of_freedom:.0f} degrees of freedom")
+    for table in (noise_table(comparison), subgroups_table(comparison), checks_table(comparison)):
+        if table.rows:
+            lines += ["", *_aligned(table)]
+    return [*lines, *comparison.notes]
+
+
+def _aligned(table: Table) -> list[str]:
+    rows: Sequence[tuple[str, ...]] = [table.columns, *table.rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(table.columns))]
+    body = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [f"{table.title}: {table.note}", *body]
