@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -108,7 +109,9 @@ def run_job(composed: DictConfig, schema: type[Config], job: Callable[[Config], 
 
 
 def _fail(message: str, status: int) -> None:
-    print(f"{os.path.basename(sys.argv[0]).removesuffix('.py')}: {message}", file=sys.stderr)
+    path = Path(sys.argv[0])
+    command = path.parent.name if path.name == "__main__.py" else path.stem
+    print(f"{command}: {message}", file=sys.stderr)
     sys.exit(status)
 
 

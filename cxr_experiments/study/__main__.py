@@ -14,6 +14,7 @@ from cxr_experiments.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from cxr_experiments.evidence.comparison import Comparison
+    from cxr_experiments.study.plan import Plan
 
 register("study_schema", StudyConfig)
 
@@ -34,20 +35,25 @@ def run_study(config: StudyConfig) -> None:
     name = study_name(config)
     check_spec(config.study)
     from cxr_experiments.study.confirm import confirm
-    from cxr_experiments.study.launch import train_missing
+    from cxr_experiments.study.dry_run import plan_lines
+    from cxr_experiments.study.launch import train_missing, unanswered
     from cxr_experiments.study.noise import train_noise_floor
     from cxr_experiments.study.plan import compose_arms, make_plan
+    from cxr_experiments.study.proof import prove_effects
     from cxr_experiments.study.reporting import report
-    from cxr_experiments.study.tune import tuned_arms
+    from cxr_experiments.study.tune import Tuned, tuned_arms
 
     if config.report_only:
         arms = compose_arms(name, config, arms_of(config.study))
         return say_comparison(name, report(name, config, arms, "test" if config.confirm else "val", {}))
-    tuned = tuned_arms(name, config, arms_of(config.study))
+    untuned = Tuned(arms_of(config.study), {})
+    tuned = untuned if config.dry_run else tuned_arms(name, config, untuned.arms)
     arms = compose_arms(name, config, tuned.arms)
     plan = make_plan(name, config, arms)
     if config.dry_run:
-        return None
+        return say_plan([*plan_lines(plan), *prove_effects(plan)], plan, config)
+    if unanswered(plan):
+        say_plan(prove_effects(plan), plan, config)
     failed = train_missing(plan)
     if config.noise_floor and not failed:
         train_noise_floor(plan, config)
@@ -58,6 +64,19 @@ def run_study(config: StudyConfig) -> None:
         confirm(plan)
         say_comparison(name, report(name, config, arms, "test", tuned.told))
     return None
+
+
+def say_plan(lines: list[str], plan: Plan, config: StudyConfig) -> None:
+    """The lines, and the reasons why the study cannot reach a verdict, if there are any.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    from cxr_experiments.record import console
+    from cxr_experiments.study.dry_run import refuse_hopeless
+
+    console.say("\n".join(lines))
+    refuse_hopeless(plan, config)
 
 
 def say_comparison(name: str, comparison: Comparison) -> None:

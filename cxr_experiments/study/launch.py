@@ -29,10 +29,15 @@ class Outcome:
 
 def train_missing(plan: Plan) -> dict[str, str]:
     """Train the cells of the plan that no cell file answers, with a live table; run id -> reason of the failed ones."""
-    missing = [cell for cell in plan.cells if not cell_file(cell.card, cell.identity.run_id).is_file()]
+    missing = unanswered(plan)
     with watched(plan, missing):
         outcomes = launch(missing)
     return {cell.identity.run_id: one.reason for cell, one in zip(missing, outcomes, strict=True) if one.reason}
+
+
+def unanswered(plan: Plan) -> list[PlannedCell]:
+    """The cells that no file under results/ answers."""
+    return [cell for cell in plan.cells if not cell_file(cell.card, cell.identity.run_id).is_file()]
 
 
 def launch(cells: Sequence[PlannedCell]) -> list[Outcome]:

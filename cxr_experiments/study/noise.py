@@ -9,7 +9,7 @@ from cxr_experiments.errors import RunError
 from cxr_experiments.record.cells import read_cell
 from cxr_experiments.study.cell import cell_file
 from cxr_experiments.study.launch import launch, train_missing
-from cxr_experiments.study.plan import Places, Plan, plan_cells, repetitions
+from cxr_experiments.study.plan import Plan, plan_cells, repetitions
 
 
 def train_noise_floor(plan: Plan, config: StudyConfig) -> Plan:
@@ -21,9 +21,9 @@ def train_noise_floor(plan: Plan, config: StudyConfig) -> Plan:
     check_replicate(plan)
     first = max(plan.spec.seeds) + 2  # the one between belongs to tuning
     fresh = replace(plan.spec, seeds=tuple(range(first, first + len(plan.spec.seeds))))
-    renewed, places = replace(config, study=fresh), Places()
-    cells = plan_cells(plan.name, renewed, plan.arms[:1], list(repetitions(fresh)), places, "noise_floor")
-    floor = Plan(plan.name, fresh, plan.arms[:1], cells, plan.manifest)
+    renewed = replace(config, study=fresh)
+    cells = plan_cells(plan.name, renewed, plan.arms[:1], list(repetitions(fresh)), plan.places, "noise_floor")
+    floor = replace(plan, spec=fresh, arms=plan.arms[:1], cells=cells)
     if failed := train_missing(floor):
         raise RunError(f"{len(failed)} of {len(cells)} repeats of the baseline failed: {next(iter(failed.values()))}")
     return floor

@@ -18,7 +18,7 @@ from cxr_experiments.config.command_line import escaped, translate
 from cxr_experiments.config.compose import home, leaf_values, read_config, register
 from cxr_experiments.config.identity import RESULT_AFFECTING, Identity, identify
 from cxr_experiments.config.schema import DataConfig, ExperimentConfig, SeedsConfig
-from cxr_experiments.config.seeds import derive
+from cxr_experiments.config.seeds import derive, resolve_seeds
 from cxr_experiments.config.study_spec import VARIED, ArmSpec, StudyConfig, StudySpec
 from cxr_experiments.errors import ConfigError
 from cxr_experiments.images.manifest import Manifest
@@ -58,6 +58,29 @@ class Plan:
     arms: tuple[Arm, ...]
     cells: tuple[PlannedCell, ...]
     manifest: Manifest
+    places: Places
+
+
+class Places:
+    """Images and splits by what they depend on: most cells share them, and reading images takes seconds."""
+
+    def __init__(self) -> None:
+        self._stores: dict[DataConfig, Store] = {}
+        self._splits: dict[tuple[DataConfig, int], Split] = {}
+
+    def store(self, config: ExperimentConfig) -> Store:
+        """The prepared images of a run with this config."""
+        plain = replace(config.data, fold=0, num_folds=0)
+        if plain not in self._stores:
+            self._stores[plain] = console.open_counted(config.data, home() / "runs")
+        return self._stores[plain]
+
+    def look_up(self, config: ExperimentConfig) -> tuple[Manifest, Split]:
+        """The images and the split that a run with this config sees."""
+        manifest, seed = self.store(config).manifest, resolve_seeds(config).split
+        if (config.data, seed) not in self._splits:
+            self._splits[config.data, seed] = make_split(manifest, config.data, seed=seed)
+        return manifest, self._splits[config.data, seed]
 
 
 def compose_arms(name: str, config: StudyConfig, arms: Sequence[ArmSpec]) -> tuple[Arm, ...]:
@@ -90,7 +113,7 @@ def make_plan(name: str, config: StudyConfig, arms: Sequence[Arm]) -> Plan:
     """
     places = Places()
     cells = plan_cells(name, config, arms, list(repetitions(config.study)), places)
-    return Plan(name, config.study, tuple(arms), cells, places.look_up(cells[0].config)[0])
+    return Plan(name, config.study, tuple(arms), cells, places.look_up(cells[0].config)[0], places)
 
 
 def plan_cells(
@@ -140,26 +163,6 @@ def card_of(tags: dict[str, str]) -> CellCard:
     study, arm, factor, option = (tags[name] for name in ("study", "arm", "factor", "option"))
     seed, fold, position = (int(tags[name]) for name in ("seed", "fold", "position"))
     return CellCard(study, arm, factor, option, seed, fold, position, tuple(tags["changed"].split()), tags["stage"])
-
-
-class Places:
-    """Manifest and split by what they depend on: most cells share them, and reading images takes seconds."""
-
-    def __init__(self) -> None:
-        self._stores: dict[DataConfig, Store] = {}
-        self._splits: dict[tuple[DataConfig, int], Split] = {}
-
-    def look_up(self, config: ExperimentConfig) -> tuple[Manifest, Split]:
-        """The images and the split that a run with this config sees."""
-        from cxr_experiments.config.seeds import resolve_seeds
-
-        plain = replace(config.data, fold=0, num_folds=0)
-        if plain not in self._stores:
-            self._stores[plain] = console.open_counted(config.data, home() / "runs")
-        manifest, seed = self._stores[plain].manifest, resolve_seeds(config).split
-        if (config.data, seed) not in self._splits:
-            self._splits[config.data, seed] = make_split(manifest, config.data, seed=seed)
-        return manifest, self._splits[config.data, seed]
 
 
 def _composed(config: StudyConfig, arm: ArmSpec, name: str) -> ExperimentConfig:

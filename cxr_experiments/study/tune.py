@@ -64,7 +64,7 @@ def _choose(name: str, config: StudyConfig, arm: ArmSpec, factor: Factor) -> tup
     trials = [_trial(name, config, arm, factor, overrides) for overrides in candidates]
     places = Places()
     cells = plan_cells(name, config, trials, [(seed, 0)], places, stage="tuning")
-    plan = Plan(name, config.study, tuple(trials), cells, places.look_up(cells[0].config)[0])
+    plan = Plan(name, config.study, tuple(trials), cells, places.look_up(cells[0].config)[0], places)
     if failed := train_missing(plan):
         raise RunError(f"{len(failed)} of {len(cells)} candidates of {arm.name} failed: {next(iter(failed.values()))}")
     metric = config.study.primary_metric
