@@ -24,12 +24,15 @@ from cxr_experiments.config.compose import (
     write_config,
 )
 from cxr_experiments.config.schema import ExperimentConfig
+from cxr_experiments.config.study_spec import StudyConfig, arms_of, check_spec
 from cxr_experiments.errors import ConfigError
+from cxr_experiments.study import __main__ as study_command
+from cxr_experiments.study.plan import compose_arms
 from cxr_experiments.train import main
 
-assert main  # importing train registers the schema
+assert main  # importing a command registers its schema
+assert study_command
 
-PRESETS = ("model", "experiment")
 GROUPS = sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "hydra")
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF_DIR / group).glob("*.yaml"))]
 NEEDS = {
@@ -53,10 +56,20 @@ def test_seed_study_is_the_default_composition_under_a_name() -> None:
     assert named == composed()
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
+@pytest.mark.parametrize(("group", "option"), [pair for pair in OPTIONS if pair[0] != "study"])
 def test_every_option_composes_and_validates(group: str, option: str) -> None:
     config = composed(f"{group}={option}", *NEEDS.get((group, option), []))
     assert config.choices[group] == option
+
+
+@pytest.mark.parametrize("name", [option for group, option in OPTIONS if group == "study"])
+def test_every_study_composes_and_its_arms_compose(name: str) -> None:
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        config = read_config(compose("study", [f"study={name}"], return_hydra_config=True), StudyConfig)
+        check_spec(config.study)
+        arms = compose_arms(name, config, arms_of(config.study))
+    assert config.study.question
+    assert len(arms) > 1
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -64,12 +77,13 @@ def test_every_option_says_its_purpose_and_holds_only_what_differs(group: str, o
     lines = (CONF_DIR / group / f"{option}.yaml").read_text().splitlines()
     told = [line for line in lines if line.startswith("# ") and "@package" not in line]
     assert told, "the first line says what the option is for"
-    assert sum(not line.startswith("#") for line in lines) <= 15
+    longest = 30 if group == "study" else 15  # a study is a whole protocol, not a difference
+    assert sum(not line.startswith("#") for line in lines) <= longest
 
 
 def test_groups_fields_and_folders_share_one_word() -> None:
     sections = {field.name for field in fields(ExperimentConfig) if "Config" in str(field.type)}
-    assert sections - {"seeds"} == set(GROUPS) - {"experiment"}
+    assert sections - {"seeds"} == set(GROUPS) - {"experiment", "study"}
 
 
 def test_groups_are_those_that_users_were_promised() -> None:
