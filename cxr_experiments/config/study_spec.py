@@ -47,6 +47,7 @@ class StudyConfig:
     confirm: bool = free(False, "lock the protocol, open the test split once for every cell, and compare there")
     noise_floor: bool = free(False, "also repeat the baseline with new seeds and splits, and its first cell once more")
     report_only: bool = free(False, "compare the cells under results/ again; no images, no training")
+    films: bool = free(False, "also write the report with films under runs/.reports/, which is not committed")
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     choices: dict[str, str] = field(default_factory=dict)
 

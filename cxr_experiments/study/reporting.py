@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cxr_experiments.config.compose import home
 from cxr_experiments.config.study_spec import StudyConfig, StudySpec
-from cxr_experiments.errors import ConfigError
+from cxr_experiments.errors import ConfigError, DataError
 from cxr_experiments.evidence.comparison import Comparison, Overlap, compare_arms, noise_floor
-from cxr_experiments.record import ledger
+from cxr_experiments.record import console, ledger
 from cxr_experiments.record.cells import StoredCell
 from cxr_experiments.record.report import ArmFacts, StudyFacts, write_report
 from cxr_experiments.record.results import Costs
 from cxr_experiments.study.confirm import is_exploratory
 from cxr_experiments.study.judge import Judged, arm_of, paired_arms, read_stage
-from cxr_experiments.study.plan import Arm
+from cxr_experiments.study.plan import Arm, Places
 
 STAGES = {"val": "validation", "test": "test"}
 
@@ -43,12 +46,38 @@ def report(name: str, config: StudyConfig, arms: Sequence[Arm], split: str, told
     )
     facts = study_facts(name, config, arms, judged, (split, told))
     write_report(report_folder(name, split), facts, comparison, judged.arms)
+    if config.films:
+        films = films_of(arms[0], comparison.dataset_digest)
+        path = write_report(films_folder(name, split), facts, comparison, judged.arms, films=films)
+        console.say(f"report with films: {path}")
     return comparison
 
 
 def report_folder(name: str, split: str) -> Path:
     """results/<study>/validation or results/<study>/test."""
     return home() / "results" / name / STAGES[split]
+
+
+def films_folder(name: str, split: str) -> Path:
+    """runs/.reports/<study>/<stage>: git-ignored, as films may not be passed on with a page."""
+    return home() / "runs" / ".reports" / name / STAGES[split]
+
+
+def films_of(arm: Arm, dataset_digest: str) -> Callable[[str], NDArray[np.uint8] | None]:
+    """Image id -> (size, size) uint8, the prepared image that the cells were trained on; None for an unknown id.
+
+    Raises:
+        DataError: the images are not on this machine, or others are.
+    """
+    told = "films=true: the report without films is written, the films are not here: "
+    try:
+        store = Places().store(arm.config)
+    except DataError as error:
+        raise DataError(f"{told}{error}") from error
+    if store.manifest.digest != dataset_digest:
+        raise DataError(f"{told}{arm.config.data.source} gives data set {store.manifest.digest[:12]}, not the study's")
+    place = {row.image_id: number for number, row in enumerate(store.manifest.rows)}
+    return lambda image_id: store.images[place[image_id], :, :, 0] if image_id in place else None
 
 
 def study_facts(
