@@ -7,10 +7,10 @@ PY := .venv/bin/python
 export MLFLOW_DISABLE_TELEMETRY = true
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long ui
+.PHONY: help install demo reproduce reproduce-quick test test-long ui
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/.installed ## make .venv with everything that running and testing needs (EXTRA=gpu for CUDA)
 
@@ -20,9 +20,16 @@ install: .venv/.installed ## make .venv with everything that running and testing
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRA),dev]'
 	@touch $@
 
-demo: install ## train on synthetic phantoms, evaluate, and say where to look next (under 3 minutes)
+demo: install ## on synthetic phantoms: train, evaluate, and judge an ablation over seeds (under 3 minutes)
 	$(PY) -m cxr_experiments.train experiment=demo
 	$(PY) -m cxr_experiments.evaluate experiment_name=phantom-demo
+	$(PY) -m cxr_experiments.study study=demo
+
+reproduce-quick: install ## run the phantom results again and hold them against the committed ones (under 10 minutes)
+	$(PY) -m cxr_experiments.reproduce what=quick
+
+reproduce: install ## run everything that README and results/ report again (CXR_DATA=DIR; about 3 hours on 2 cores)
+	$(PY) -m cxr_experiments.reproduce what=full
 
 test: install ## format, lint, types and tests: the one gate (CXR_DATA=DIR adds the tests on real images)
 	.venv/bin/ruff format --check .

@@ -7,6 +7,7 @@
     |   `-- LeakageError     a patient or a duplicate stands on both sides of a split
     |-- RunError           a run: not found, being trained elsewhere, not finished, not readable
     |-- ComparisonError    runs that cannot be compared: other images, other data, more than the factor changed
+    |-- ReproductionError  a reported number did not come out again
     |-- TrainingError      training itself broke: a non-finite loss
     `-- TrackingError      MLflow's store could not be reached or written
 
@@ -42,6 +43,10 @@ class RunError(CxrError):
 
 class ComparisonError(CxrError):
     """Runs cannot be compared; the text names what differs, and in which runs."""
+
+
+class ReproductionError(CxrError):
+    """A reported number or verdict did not come out again within its tolerance."""
 
 
 class TrainingError(CxrError):

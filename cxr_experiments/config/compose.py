@@ -123,6 +123,8 @@ def _checked(name: str, value: Any, hint: Any, rule: dict[str, Any]) -> Any:
 
 
 def _fits(value: Any, hint: Any) -> bool:
+    if hint is Any:
+        return True
     arguments = getattr(hint, "__args__", ())
     if arguments and type(None) in arguments:
         return value is None or any(_fits(value, inner) for inner in arguments if inner is not type(None))

@@ -229,3 +229,10 @@ class CompareConfig:
     margin: float | None = number(None, 1e-6, 1.0, "", "the smallest difference of interest; no default fits")
     split: str | None = free(None, "which rows, where files hold several splits")
     output: str | None = free(None, "folder for comparison.csv and the forest plot")
+
+
+@dataclass(frozen=True)
+class ReproduceConfig:
+    """Run again what README and results/ report, and say what moved."""
+
+    what: str = choice("quick", ("quick", "full"), "quick: phantoms, under 10 minutes; full: real films too, hours")
