@@ -181,7 +181,7 @@ def log_model(place: TrackingPlace | None, run_id: str, model: Any, example: Any
         inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))])
         outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, 1))])
         mlflow.set_tracking_uri(place.uri)
-        with mlflow.start_run(run_id=run_id):
+        with mlflow.start_run(run_id=run_id), _without_retracing_notes():
             mlflow.tensorflow.log_model(
                 model,
                 name="model",
@@ -215,6 +215,18 @@ def without_credentials(text: str) -> str:
         'cannot reach https://host:5000/api'
     """
     return re.sub(r"(?<=://)[^/@\s]+@", "", text)
+
+
+@contextmanager
+def _without_retracing_notes() -> Iterator[None]:
+    """MLflow tries the example on each model, and TensorFlow takes the fifth new model of a sweep for a mistake."""
+    logger = logging.getLogger("tensorflow")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _uri(tracking: TrackingConfig, home: Path) -> str:
