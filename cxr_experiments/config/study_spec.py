@@ -5,7 +5,7 @@ One YAML in conf/study/ in, checked frozen values out.  Nothing is composed or t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -20,6 +20,18 @@ ON_TEST = (
     *("accuracy", "f1", "mcc", "brier", "log_loss"),
 )
 ON_VALIDATION = ("stress_auroc_mean", "stress_auroc_worst", "gap_train_val")
+# What the study itself gives to every cell, and where one says it instead.
+OWN = {
+    "seed": "study.seeds",
+    "seeds": "study.seeds and study.vary",
+    "data.num_folds": "study.folds",
+    "data.fold": "study.folds",
+    "experiment_name": "the study's own file name",
+    "tracking": "tracking=... beside study=NAME",
+    "rerun": "noise_floor=true",
+    "tags": "nothing, a study sets them",
+    "hydra": "hydra... beside study=NAME",
+}
 
 
 @dataclass(frozen=True)
@@ -72,12 +84,15 @@ class Factor:
         """Every combination of the tuned keys, as overrides; one empty tuple where nothing is tuned."""
         keys = [key for key, _ in self.tune]
         for values in product(*(values for _, values in self.tune)):
-            yield tuple(f"{key}={value}" for key, value in zip(keys, values, strict=True))
+            yield tuple(f"{key}={_typed(value)}" for key, value in zip(keys, values, strict=True))
+
+
+Change = tuple[tuple[Factor, Option], ...]
 
 
 @dataclass(frozen=True)
 class ArmSpec:
-    """One arm: a name without spaces, the factor(s) and option(s) it stands for, its overrides over the baseline."""
+    """One arm: its name, the factor(s) and option(s) it stands for, its overrides over the baseline."""
 
     name: str
     factor: str
@@ -96,15 +111,21 @@ def read_factors(spec: StudySpec) -> tuple[Factor, ...]:
 
 
 def arms_of(spec: StudySpec) -> tuple[ArmSpec, ...]:
-    """The baseline first, then one arm per option, or per combination of options with `grid`."""
+    """The baseline first, then one arm per option, or per combination of options with `grid`.
+
+    Raises:
+        ConfigError: as `read_factors`; two arms that cannot be told apart by name.
+    """
     factors = read_factors(spec)
-    baseline = ArmSpec("baseline", "", "", ())
-    if not spec.grid:
-        singles = [_arm(((factor, option),)) for factor in factors for option in factor.options]
-        return (baseline, *_named_apart(singles))
-    combinations = product(*([(factor, None), *((factor, option) for option in factor.options)] for factor in factors))
-    chosen = [tuple(pair for pair in pairs if pair[1] is not None) for pairs in combinations]
-    return (baseline, *_named_apart([_arm(pairs) for pairs in chosen if pairs]))
+    changes: list[Change]
+    if spec.grid:
+        combinations = product(*([None, *((factor, option) for option in factor.options)] for factor in factors))
+        changes = [tuple(pair for pair in pairs if pair is not None) for pairs in combinations]
+        changes = [change for change in changes if change]
+    else:
+        changes = [((factor, option),) for factor in factors for option in factor.options]
+    arms = [_arm(name, change) for name, change in zip(_names(changes), changes, strict=True)]
+    return (ArmSpec("baseline", "", "", ()), *arms)
 
 
 def check_spec(spec: StudySpec) -> None:
@@ -127,9 +148,26 @@ def check_spec(spec: StudySpec) -> None:
             raise ConfigError(f"study.vary: {word} is nothing that a seed changes{nearest(word, list(VARIED))}")
     if spec.folds == 1:
         raise ConfigError("study.folds=1: expected 0 (one cut per seed) or 2 and more")
-    for override in (*spec.baseline, *(override for arm in arms_of(spec) for override in arm.overrides)):
-        if override.lstrip("+").startswith("model.builder="):
-            raise ConfigError(f"{override} stands in a file: a network of one's own is named on the command line only")
+    for override in spec.baseline:
+        _refuse_owned(override, "study.baseline", {**OWN, "threshold": "study.threshold"})
+    for arm in arms_of(spec)[1:]:
+        tuned = (f"{key}=" for factor in arm.factors for key, _ in factor.tune)
+        for override in (*arm.overrides, *tuned):
+            _refuse_owned(override, f"study.factors.{arm.factor}", OWN)
+
+
+def _refuse_owned(override: str, where: str, owned: Mapping[str, str]) -> None:
+    """An override that the study would overrule, or that names code.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    key = override.lstrip("+~").partition("=")[0].strip()
+    if key == "model.builder":
+        raise ConfigError(f"{where}: {override} names code: a network of one's own stands on train's command line only")
+    for name, instead in owned.items():
+        if key == name or key.startswith((f"{name}.", f"{name}/")):
+            raise ConfigError(f"{where}: {override} belongs to the study as a whole: say it by {instead}")
 
 
 def _factor(name: str, said: Any) -> Factor:
@@ -137,7 +175,7 @@ def _factor(name: str, said: Any) -> Factor:
     options, tune = said, {}
     if isinstance(said, Mapping):
         if unknown := set(said) - {"options", "tune"}:
-            word = str(sorted(unknown)[0])
+            word = min(map(str, unknown))
             raise ConfigError(f"{where}.{word}: no such key{nearest(word, ['options', 'tune'])}")
         options, tune = said.get("options"), said.get("tune", {})
     if not isinstance(options, (list, tuple)) or not options:
@@ -158,36 +196,63 @@ def _option(name: str, said: Any) -> Option:
         if len(said) != 1 or not isinstance(next(iter(said.values())), (list, tuple)):
             raise ConfigError(f"study.factors.{name}: expected {{label: [override, ...]}}, got {dict(said)!r}")
         ((label, overrides),) = said.items()
-        return Option(str(label), tuple(map(str, overrides)))
-    value = str(said).lower() if isinstance(said, bool) else str(said)
-    return Option(value, (f"{name}={value}",))
+        option = Option(str(label), tuple(map(str, overrides)))
+    else:
+        option = Option(_typed(said), (f"{name}={_typed(said)}",))
+    if not option.label.strip() or not option.label.isprintable():
+        raise ConfigError(f"study.factors.{name}: {option.label!r} names no option: expected a word on one line")
+    if not option.overrides:
+        raise ConfigError(f"study.factors.{name}: {option.label} has no override, as {{{option.label}: [{name}=...]}}")
+    return option
 
 
-def _arm(pairs: tuple[tuple[Factor, Any], ...]) -> ArmSpec:
+def _typed(value: Any) -> str:
+    """A value of the file as one types it on the command line."""
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_typed, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)
+
+
+def _arm(name: str, change: Change) -> ArmSpec:
     return ArmSpec(
-        name="+".join(option.label for _, option in pairs),
-        factor="+".join(factor.name for factor, _ in pairs),
-        option="+".join(option.label for _, option in pairs),
-        overrides=tuple(override for _, option in pairs for override in option.overrides),
-        factors=tuple(factor for factor, _ in pairs),
+        name=name,
+        factor="+".join(factor.name for factor, _ in change),
+        option="+".join(option.label for _, option in change),
+        overrides=tuple(override for _, option in change for override in option.overrides),
+        factors=tuple(factor for factor, _ in change),
     )
 
 
-def _named_apart(arms: list[ArmSpec]) -> list[ArmSpec]:
-    """Labels alone where they are unique (`flip`), with their factor where two share one (`dropout=0`)."""
-    names = [arm.name for arm in arms]
-    apart = [
-        arm if names.count(arm.name) == 1 and arm.name != "baseline" and not _is_number(arm.name) else _long(arm)
-        for arm in arms
-    ]
-    return apart
+def _names(changes: Sequence[Change]) -> list[str]:
+    """Labels where they tell arms apart (`flip`), else the key's last word with them (`dropout=0`), else the key.
+
+    Raises:
+        ConfigError: two arms have one name even so.
+    """
+    short, longer, whole = ([_named(change, words) for change in changes] for words in (0, 1, 2))
+    found = []
+    for change, label, keyed, full in zip(changes, short, longer, whole, strict=True):
+        clear = short.count(label) == 1 and label != "baseline" and not any(map(_says_nothing, change))
+        found.append(label if clear else keyed if longer.count(keyed) == 1 else full)
+    if twice := next((name for name in found if found.count(name) > 1), None):
+        raise ConfigError(f"study.factors: two arms would be called {twice}: give one of them another label")
+    return found
 
 
-def _is_number(text: str) -> bool:
-    return text.replace(".", "", 1).replace("-", "", 1).replace("e", "", 1).isdigit() or text in ("true", "false")
+def _named(change: Change, words: int) -> str:
+    """With 0 words of the key the labels alone, with 1 its last, with 2 all of it."""
+    keys = {0: "", 1: "{0}=", 2: "{1}="}[words]
+    told = ((keys.format(factor.name.rpartition(".")[2], factor.name), option.label) for factor, option in change)
+    return "+".join(f"{key}{label}" for key, label in told)
 
 
-def _long(arm: ArmSpec) -> ArmSpec:
-    parts = zip(arm.factor.split("+"), arm.option.split("+"), strict=True)
-    name = "+".join(f"{factor.rpartition('.')[2]}={option}" for factor, option in parts)
-    return ArmSpec(name, arm.factor, arm.option, arm.overrides, arm.factors)
+def _says_nothing(pair: tuple[Factor, Option]) -> bool:
+    """A number, a switch or a list is no name without its key."""
+    text = pair[1].label
+    try:
+        float(text)
+    except ValueError:
+        return text in ("true", "false", "null") or text.startswith("[")
+    return True
