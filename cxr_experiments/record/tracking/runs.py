@@ -1,29 +1,19 @@
-"""The only door to MLflow: one flat run per training, told after the run folder has it.
+"""One flat run per training, told after the run folder has it.
 
-In: what a run is called, its choices, metrics, files and model.  Out: the same in MLflow's store, SQLite under
-mlruns/ or a server.  Nothing is read back here to compute a result.  All of MLflow's errors leave as TrackingError.
+In: what a run is called, its choices, metrics, files and model.  Out: the same in MLflow's store.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from filelock import FileLock
-
-from cxr_experiments.config.schema import TrackingConfig
-from cxr_experiments.errors import TrackingError
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from cxr_experiments.record.tracking.place import TrackingPlace, client_of, door
 
 # MLflow's table stays readable with 15 final values, validation and test together; scores.csv has them all.
 HEADLINES = (
@@ -37,14 +27,6 @@ HEADLINES = (
 
 
 @dataclass(frozen=True)
-class TrackingPlace:
-    """Where runs are told to: MLflow's URI and the experiment's number there."""
-
-    uri: str
-    experiment_id: str
-
-
-@dataclass(frozen=True)
 class RunCard:
     """What MLflow shows of a run beside its metrics."""
 
@@ -55,48 +37,6 @@ class RunCard:
     dataset_digest: str = ""
 
 
-def open_place(tracking: TrackingConfig, home: Path, experiment_name: str) -> TrackingPlace | None:
-    """The experiment in MLflow, made when new; None with tracking=disabled.
-
-    A fresh SQLite database opened by several processes at once can break for good, so it is made under a file lock.
-
-    Raises:
-        TrackingError: the store cannot be reached or written.
-    """
-    if tracking.kind == "disabled":
-        return None
-    folder = home / "mlruns"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrackingError(f"cannot make {folder}: {error.strerror}") from error
-    uri = _uri(tracking, home)
-    with FileLock(folder / ".mlflow.lock"), _door(uri):
-        client = _client(uri)
-        experiment = client.get_experiment_by_name(experiment_name)
-        if experiment is not None:
-            return TrackingPlace(uri, str(experiment.experiment_id))
-        # The artifact place can be given here only; a server chooses its own.
-        place = None if tracking.kind == "server" else (folder / "artifacts" / experiment_name).as_uri()
-        return TrackingPlace(uri, str(client.create_experiment(experiment_name, artifact_location=place)))
-
-
-def find_place(tracking: TrackingConfig, home: Path, told: Path) -> tuple[TrackingPlace | None, str]:
-    """Where a finished run was told to, and its id there, from its folder's mlflow.json; (None, "") when it was not.
-
-    Raises:
-        TrackingError: the local database is gone.
-    """
-    if tracking.kind == "disabled" or not told.is_file():
-        return None, ""
-    if tracking.kind == "local" and not (home / "mlruns" / "mlflow.db").is_file():
-        raise TrackingError(
-            f"{home / 'mlruns' / 'mlflow.db'} is gone, so the test metrics stand in the run folder alone"
-        )
-    values = json.loads(told.read_text(encoding="utf-8"))
-    return TrackingPlace(_uri(tracking, home), str(values["experiment_id"])), str(values["run_id"])
-
-
 def start_run(place: TrackingPlace | None, card: RunCard) -> str:
     """Open a RUNNING run and return MLflow's id; "" when tracking is disabled.
 
@@ -105,12 +45,12 @@ def start_run(place: TrackingPlace | None, card: RunCard) -> str:
     """
     if place is None:
         return ""
-    with _door(place.uri):
+    with door(place.uri):
         from mlflow.data.http_dataset_source import HTTPDatasetSource
         from mlflow.data.meta_dataset import MetaDataset
         from mlflow.entities import DatasetInput, InputTag, Param
 
-        client = _client(place.uri)
+        client = client_of(place.uri)
         # A digest there has at most 36 characters; the whole one is a tag.
         data = MetaDataset(HTTPDatasetSource(card.dataset_source), card.dataset_source, card.dataset_digest[:36])
         run = client.create_run(place.experiment_id, run_name=card.name, tags=dict(card.tags))
@@ -130,11 +70,11 @@ def log_epoch(place: TrackingPlace | None, run_id: str, epoch: int, metrics: Map
     """
     if place is None:
         return
-    with _door(place.uri):
+    with door(place.uri):
         from mlflow.entities import Metric
 
         now_ms = int(time.time() * 1000)
-        _client(place.uri).log_batch(
+        client_of(place.uri).log_batch(
             run_id, metrics=[Metric(key, float(value), now_ms, epoch) for key, value in metrics.items()]
         )
 
@@ -148,8 +88,8 @@ def log_final(place: TrackingPlace | None, run_id: str, metrics: Mapping[str, fl
     if place is None or not run_id:
         return
     log_epoch(place, run_id, 0, {name: metrics[name] for name in HEADLINES if name in metrics})
-    with _door(place.uri):
-        client = _client(place.uri)
+    with door(place.uri):
+        client = client_of(place.uri)
         for file in files:
             if file.is_dir():
                 client.log_artifacts(run_id, str(file), file.name)
@@ -172,7 +112,7 @@ def log_model(place: TrackingPlace | None, run_id: str, model: Any, example: Any
     """
     if place is None:
         return
-    with _door(place.uri):
+    with door(place.uri):
         import mlflow
         import numpy as np
         from mlflow.models import ModelSignature
@@ -199,22 +139,12 @@ def end_run(place: TrackingPlace | None, run_id: str, status: str, reason: str =
     """
     if place is None or not run_id:
         return
-    with _door(place.uri):
-        client = _client(place.uri)
+    with door(place.uri):
+        client = client_of(place.uri)
         if reason:
             client.set_tag(run_id, "reason", reason[:5000])
             client.set_tag(run_id, "mlflow.note.content", f"{status}: {reason}"[:5000])
         client.set_terminated(run_id, status=status)
-
-
-def without_credentials(text: str) -> str:
-    """`https://user:secret@host` -> `https://host`.
-
-    Example:
-        >>> without_credentials("cannot reach https://me:secret@host:5000/api")
-        'cannot reach https://host:5000/api'
-    """
-    return re.sub(r"(?<=://)[^/@\s]+@", "", text)
 
 
 @contextmanager
@@ -227,33 +157,3 @@ def _without_retracing_notes() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-def _uri(tracking: TrackingConfig, home: Path) -> str:
-    """Always explicit and absolute: MLflow's own default depends on the current directory."""
-    return tracking.uri or f"sqlite:///{home / 'mlruns' / 'mlflow.db'}"
-
-
-def _client(uri: str) -> MlflowClient:
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default 7 block 246 s when a server is gone
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # 60 lines of migrations on a fresh database
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri)
-
-
-@contextmanager
-def _door(uri: str) -> Iterator[None]:
-    """Every error of MLflow, its database and its network becomes one TrackingError without credentials."""
-    from mlflow.exceptions import MlflowException
-    from requests.exceptions import RequestException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, RequestException, OSError, ValueError, TypeError, ImportError) as error:
-        reason = without_credentials(" ".join(str(error).split()))[:500]
-        raise TrackingError(f"MLflow at {without_credentials(uri)}: {reason}") from error

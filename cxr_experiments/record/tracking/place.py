@@ -1,0 +1,115 @@
+"""Where runs are told to: MLflow's store, SQLite under mlruns/ or a server, opened with care and in one place.
+
+All of MLflow's errors, its database's and its network's leave as TrackingError, without credentials.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from cxr_experiments.config.schema import TrackingConfig
+from cxr_experiments.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+@dataclass(frozen=True)
+class TrackingPlace:
+    """Where runs are told to: MLflow's URI and the experiment's number there."""
+
+    uri: str
+    experiment_id: str
+
+
+def open_place(tracking: TrackingConfig, home: Path, experiment_name: str) -> TrackingPlace | None:
+    """The experiment in MLflow, made when new; None with tracking=disabled.
+
+    A fresh SQLite database opened by several processes at once can break for good, so it is made under a file lock.
+
+    Raises:
+        TrackingError: the store cannot be reached or written.
+    """
+    if tracking.kind == "disabled":
+        return None
+    folder = home / "mlruns"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrackingError(f"cannot make {folder}: {error.strerror}") from error
+    uri = store_uri(tracking, home)
+    with FileLock(folder / ".mlflow.lock"), door(uri):
+        client = client_of(uri)
+        experiment = client.get_experiment_by_name(experiment_name)
+        if experiment is not None:
+            return TrackingPlace(uri, str(experiment.experiment_id))
+        # The artifact place can be given here only; a server chooses its own.
+        place = None if tracking.kind == "server" else (folder / "artifacts" / experiment_name).as_uri()
+        return TrackingPlace(uri, str(client.create_experiment(experiment_name, artifact_location=place)))
+
+
+def find_place(tracking: TrackingConfig, home: Path, told: Path) -> tuple[TrackingPlace | None, str]:
+    """Where a finished run was told to, and its id there, from its folder's mlflow.json; (None, "") when it was not.
+
+    Raises:
+        TrackingError: the local database is gone.
+    """
+    if tracking.kind == "disabled" or not told.is_file():
+        return None, ""
+    if tracking.kind == "local" and not (home / "mlruns" / "mlflow.db").is_file():
+        raise TrackingError(
+            f"{home / 'mlruns' / 'mlflow.db'} is gone, so the test metrics stand in the run folder alone"
+        )
+    values = json.loads(told.read_text(encoding="utf-8"))
+    return TrackingPlace(store_uri(tracking, home), str(values["experiment_id"])), str(values["run_id"])
+
+
+def without_credentials(text: str) -> str:
+    """`https://user:secret@host` -> `https://host`.
+
+    Example:
+        >>> without_credentials("cannot reach https://me:secret@host:5000/api")
+        'cannot reach https://host:5000/api'
+    """
+    return re.sub(r"(?<=://)[^/@\s]+@", "", text)
+
+
+def store_uri(tracking: TrackingConfig, home: Path) -> str:
+    """MLflow's address, always explicit and absolute: MLflow's own default depends on the current directory."""
+    return tracking.uri or f"sqlite:///{home / 'mlruns' / 'mlflow.db'}"
+
+
+def client_of(uri: str) -> MlflowClient:
+    """MLflow's client, quiet, and soon tired of a server that is gone."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default 7 block 246 s when a server is gone
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # 60 lines of migrations on a fresh database
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def door(uri: str) -> Iterator[None]:
+    """Every error of MLflow, its database and its network becomes one TrackingError without credentials."""
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, RequestException, OSError, ValueError, TypeError, ImportError) as error:
+        reason = without_credentials(" ".join(str(error).split()))[:500]
+        raise TrackingError(f"MLflow at {without_credentials(uri)}: {reason}") from error
