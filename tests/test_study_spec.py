@@ -114,6 +114,7 @@ def test_tuned_keys_give_every_combination_of_their_values() -> None:
         ({"factors": {}}, "study.factors is empty: give at least one"),
         ({"seeds": [0, 1, 1]}, "study.seeds=[0, 1, 1]: expected whole numbers, each once"),
         ({"seeds": []}, "study.seeds=[]: expected whole numbers, each once"),
+        ({"seeds": [3]}, "study.seeds=[3] is one repetition: how much training alone moves the metric cannot be known"),
         ({"seeds": [-1]}, "study.seeds=(-1,): expected 0 to 2147483647"),
         ({"vary": ["splt"]}, "study.vary: splt is nothing that a seed changes; did you mean split?"),
         ({"folds": 1}, "study.folds=1: expected 0 (one cut per seed) or 2 and more"),
@@ -180,6 +181,10 @@ def test_factor_or_tuning_over_seeds_is_refused() -> None:
 def test_threshold_may_be_a_factor_and_no_part_of_the_baseline() -> None:
     check_spec(spec_of(factors={"threshold": ["youden"]}))
     assert "say it by study.threshold" in refusal_of(baseline=["threshold=youden"])
+
+
+def test_one_seed_with_folds_is_several_repetitions() -> None:
+    check_spec(spec_of(seeds=[3], folds=2))
 
 
 def test_defaults_are_as_promised() -> None:

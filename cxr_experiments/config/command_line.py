@@ -166,10 +166,14 @@ def translate(error: Exception, schema: type[Any]) -> str:
     if "Ambiguous value for argument" in text:
         return f"{_found('argument .(.+).$', text.splitlines()[0])}: one run takes one value; -m makes a run of each"
     unknown = _found(r"Could not override '([^']+)'", text) or _found(r"Key '([^']+)' not in", text)
+    if unknown and unknown.startswith("study.factors"):
+        return f"{unknown}: the study has no such factor; +study.factors.NAME=[OPTION] adds one"
     if unknown:
         sections = {name.partition(".")[0] for name in leaf_keys(schema)} | {"experiment"}
         groups = sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name in sections)
         return f"{unknown}: no such key{nearest(unknown, sorted({*leaf_keys(schema), *groups}))}"
+    if "is not a ListConfig, list or tuple" in text:
+        return f"{_found(r'full_key: (.+)', text)}: expected a list, as [0, 1]"
     if "is not Optional" in text:
         return f"{_found(r'full_key: (.+)', text)}: needs a value, got null"
     wrong = _found(r"Error merging override (\S+)", text) or _found(r"full_key: (\S+)", text)

@@ -232,6 +232,9 @@ def leaf_keys(schema: type[Any], prefix: str = "") -> Iterator[str]:
 def nearest(word: str, allowed: list[str]) -> str:
     """The tail of a message: `; did you mean X? (allowed: ...)`."""
     close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.5)
+    if not close:  # `sede` where study.seeds is meant
+        last = {name.rpartition(".")[2]: name for name in allowed}
+        close = [last[found] for found in difflib.get_close_matches(word, list(last), n=1)]
     hint = f"; did you mean {close[0]}?" if close else ""
     return f"{hint} (allowed: {', '.join(allowed)})" if len(allowed) <= 20 else hint
 

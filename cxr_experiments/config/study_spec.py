@@ -132,7 +132,8 @@ def check_spec(spec: StudySpec) -> None:
     """What no single field can say.
 
     Raises:
-        ConfigError: no margin, no factor, a seed twice, a word in `vary` that no seed has.
+        ConfigError: no margin, no factor, a seed twice or alone, a word in `vary` that no seed has, an override that
+            belongs to the study as a whole.
     """
     if spec.margin is None:
         raise ConfigError(
@@ -148,6 +149,11 @@ def check_spec(spec: StudySpec) -> None:
             raise ConfigError(f"study.vary: {word} is nothing that a seed changes{nearest(word, list(VARIED))}")
     if spec.folds == 1:
         raise ConfigError("study.folds=1: expected 0 (one cut per seed) or 2 and more")
+    if len(spec.seeds) * max(1, spec.folds) < 2:
+        raise ConfigError(
+            f"study.seeds={list(spec.seeds)} is one repetition: how much training alone moves the metric cannot be "
+            "known; give two seeds or more"
+        )
     for override in spec.baseline:
         _refuse_owned(override, "study.baseline", {**OWN, "threshold": "study.threshold"})
     for arm in arms_of(spec)[1:]:

@@ -11,10 +11,10 @@ from cxr_experiments.config.command_line import run_command, run_job
 from cxr_experiments.config.compose import CONF_DIR, register
 from cxr_experiments.config.study_spec import StudyConfig, arms_of, check_spec
 from cxr_experiments.errors import ConfigError, RunError
+from cxr_experiments.study.words import lists_as_text
 
 if TYPE_CHECKING:
     from cxr_experiments.evidence.comparison import Comparison
-    from cxr_experiments.study.plan import Plan
 
 register("study_schema", StudyConfig)
 
@@ -34,49 +34,44 @@ def run_study(config: StudyConfig) -> None:
     """
     name = study_name(config)
     check_spec(config.study)
+    from cxr_experiments.record import console
     from cxr_experiments.study.confirm import confirm
-    from cxr_experiments.study.dry_run import plan_lines
+    from cxr_experiments.study.dry_run import plan_lines, refuse_hopeless
+    from cxr_experiments.study.judge import Trained
     from cxr_experiments.study.launch import train_missing, unanswered
     from cxr_experiments.study.noise import train_noise_floor
-    from cxr_experiments.study.plan import compose_arms, make_plan
+    from cxr_experiments.study.plan import Places, compose_arms, make_plan
     from cxr_experiments.study.proof import prove_effects
     from cxr_experiments.study.reporting import report
-    from cxr_experiments.study.tune import Tuned, tuned_arms
+    from cxr_experiments.study.tune import Tuning, tuned_arms
 
-    if config.report_only:
-        arms = compose_arms(name, config, arms_of(config.study))
-        return say_comparison(name, report(name, config, arms, "test" if config.confirm else "val", {}))
-    untuned = Tuned(arms_of(config.study), {})
-    tuned = untuned if config.dry_run else tuned_arms(name, config, untuned.arms)
+    places = Places()
+    trains = not (config.dry_run or config.report_only)
+    tuned = tuned_arms(Tuning(name, config, places if trains else None), arms_of(config.study))
     arms = compose_arms(name, config, tuned.arms)
-    plan = make_plan(name, config, arms)
+    if config.report_only:
+        if tuned.pending:
+            raise RunError(f"there is nothing to report yet; {tuned.pending}")
+        return say_comparison(name, report(name, config, arms, "test" if config.confirm else "val", tuned.told))
+    plan = make_plan(name, config, arms, places)
     if config.dry_run:
-        return say_plan([*plan_lines(plan), *prove_effects(plan)], plan, config)
-    if unanswered(plan):
-        say_plan(prove_effects(plan), plan, config)
+        console.say("\n".join([*plan_lines(plan), *filter(None, [tuned.pending]), *prove_effects(plan)]))
+        return refuse_hopeless(plan, config)
+    if len(missing := unanswered(plan)) == len(plan.cells):  # what was begun may be finished
+        refuse_hopeless(plan, config)
+    if missing:
+        console.say("\n".join(prove_effects(plan)))
     failed = train_missing(plan)
     if config.noise_floor and not failed:
         train_noise_floor(plan, config)
-    say_comparison(name, report(name, config, arms, "val", tuned.told))
+    trained = Trained({cell.identity.run_id for cell in plan.cells}, failed)
+    say_comparison(name, report(name, config, arms, "val", tuned.told, trained))
     if failed:
         raise RunError(f"{len(failed)} of {len(plan.cells)} cells failed, see FAILED above; the same command goes on")
     if config.confirm:
         confirm(plan)
-        say_comparison(name, report(name, config, arms, "test", tuned.told))
+        say_comparison(name, report(name, config, arms, "test", tuned.told, trained))
     return None
-
-
-def say_plan(lines: list[str], plan: Plan, config: StudyConfig) -> None:
-    """The lines, and the reasons why the study cannot reach a verdict, if there are any.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    from cxr_experiments.record import console
-    from cxr_experiments.study.dry_run import refuse_hopeless
-
-    console.say("\n".join(lines))
-    refuse_hopeless(plan, config)
 
 
 def say_comparison(name: str, comparison: Comparison) -> None:
@@ -102,4 +97,4 @@ def study_name(config: StudyConfig) -> str:
 
 
 if __name__ == "__main__":
-    run_command(main, "study", StudyConfig)
+    run_command(main, "study", StudyConfig, read_words=lists_as_text)

@@ -19,7 +19,7 @@ from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.errors import CxrError
 from cxr_experiments.record.cells import CellCard, keep_cell
 from cxr_experiments.record.run_folder import RunFolder
-from cxr_experiments.study.plan import card_of
+from cxr_experiments.study.plan import card_of, label_of
 
 
 def cell_file(card: CellCard, run_id: str) -> Path:
@@ -45,7 +45,6 @@ def run_cell(composed: DictConfig) -> str:
 
     config = read_config(composed, ExperimentConfig)
     card = card_of(config.tags)
-    where = f"{card.arm}, seed {card.seed}" + (f", fold {card.fold}" if config.data.num_folds else "")
     try:
         with _printing_to(Path(HydraConfig.get().runtime.output_dir) / "console.log"):
             run_id = train.run_experiment(config)
@@ -53,7 +52,7 @@ def run_cell(composed: DictConfig) -> str:
         keep_cell(folder, cell_file(card, run_id).parent, card)
     except Exception as error:
         reason = str(error) if isinstance(error, CxrError) else f"{type(error).__name__}: {error}"
-        print(f"FAILED {where}: {reason}", file=sys.__stderr__, flush=True)
+        print(f"FAILED {label_of(card, config)}: {reason}", file=sys.__stderr__, flush=True)
         raise
     return run_id
 

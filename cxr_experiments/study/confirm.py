@@ -54,7 +54,7 @@ def confirm(plan: Plan) -> None:
         folder = folders[cell.identity.run_id]
         evaluate.evaluate_locked(folder, cell.config.data.root)
         keep_cell(folder, cell_file(cell.card, folder.run_id).parent, cell.card)
-        console.say(f"test split seen by {cell.card.arm}, seed {cell.card.seed} ({number} of {len(unopened)})")
+        console.say(f"test split seen by {cell.label} ({number} of {len(unopened)})")
 
 
 def has_test_rows(cell: PlannedCell) -> bool:
@@ -112,7 +112,7 @@ def _folder(cell: PlannedCell) -> RunFolder:
         RunError: it is not here.
     """
     folder = run_of(cell.config.experiment_name, cell.identity.run_id)
-    what = f"{cell.card.arm}, seed {cell.card.seed} (run {cell.identity.run_id})"
+    what = f"{cell.label} (run {cell.identity.run_id})"
     if not cell_file(cell.card, cell.identity.run_id).is_file():
         raise RunError(f"{what} is not finished: run the study to its end before confirm=true")
     if not folder.file("model.keras").is_file() or read_state(folder).status != FINISHED:

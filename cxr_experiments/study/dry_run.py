@@ -54,9 +54,8 @@ def plan_lines(plan: Plan) -> list[str]:
 
 def refusals(plan: Plan, config: StudyConfig) -> list[str]:
     """Why the study cannot reach a verdict; empty when it can."""
-    spec, found = plan.spec, []
-    if len(plan.cells) // len(plan.arms) < 2:
-        found.append("one repetition: how much training alone moves the metric cannot be known; give two seeds or more")
+    spec = plan.spec
+    found: list[str] = []
     if config.confirm and spec.primary_metric in ON_VALIDATION:
         found.append(f"confirm=true: study.primary_metric={spec.primary_metric} does not exist on a test split")
     split = plan.places.look_up(plan.cells[0].config)[1]
@@ -124,7 +123,7 @@ def _resolvable(plan: Plan, design: Design) -> str:
     counted = f"{design.num_negative:,} NORMAL, {design.num_positive:,} PNEUMONIA a repetition"
     if plan.spec.primary_metric not in RANKED:
         return f"{counted}; no forecast for {plan.spec.primary_metric}"
-    if design.num_seeds < 2 or min(design.num_negative, design.num_positive) < 2:
+    if min(design.num_negative, design.num_positive) < 2:
         return f"{counted}; nothing can be resolved"
     noise = noise_of(plan, design)
     found = resolution(design, noise)

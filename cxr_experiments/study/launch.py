@@ -13,9 +13,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, RunMode
 from omegaconf import open_dict
 
-from cxr_experiments.errors import CxrError
+from cxr_experiments.errors import CxrError, Terminated
 from cxr_experiments.study.cell import cell_file, run_cell
-from cxr_experiments.study.plan import Plan, PlannedCell
+from cxr_experiments.study.plan import Plan, PlannedCell, searchpath
 from cxr_experiments.study.table import watched
 
 
@@ -28,11 +28,16 @@ class Outcome:
 
 
 def train_missing(plan: Plan) -> dict[str, str]:
-    """Train the cells of the plan that no cell file answers, with a live table; run id -> reason of the failed ones."""
+    """Train the cells of the plan that no cell file answers, with a live table; label -> reason of the failed ones."""
     missing = unanswered(plan)
-    with watched(plan, missing):
-        outcomes = launch(missing)
-    return {cell.identity.run_id: one.reason for cell, one in zip(missing, outcomes, strict=True) if one.reason}
+    try:
+        with watched(plan, missing):
+            outcomes = launch(missing)
+    except (KeyboardInterrupt, Terminated):
+        done = len(plan.cells) - len(unanswered(plan))
+        print(f"{plan.name}: stopped with {done} of {len(plan.cells)} cells done; the same command goes on", flush=True)
+        raise
+    return {cell.label: one.reason for cell, one in zip(missing, outcomes, strict=True) if one.reason}
 
 
 def unanswered(plan: Plan) -> list[PlannedCell]:
@@ -49,6 +54,7 @@ def launch(cells: Sequence[PlannedCell]) -> list[Outcome]:
         return []
     loader = GlobalHydra.instance().config_loader()
     own = [word for word in HydraConfig.get().overrides.hydra if word.startswith(("hydra/launcher", "hydra.launcher"))]
+    own += searchpath()
     sweep = f"hydra.sweep.dir='{HydraConfig.get().sweep.dir}'"
     config = loader.load_configuration("config", overrides=[*own, sweep], run_mode=RunMode.MULTIRUN)
     with open_dict(config):

@@ -6,12 +6,12 @@ Nothing is trained here.  Which images a cell sees and which run answers it is k
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from hydra import compose
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cxr_experiments.config.command_line import escaped, translate
@@ -40,6 +40,20 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class AskedCell:
+    """One training that a study asks for, before any image is looked at: its arm, what it is called, its config."""
+
+    arm: Arm
+    card: CellCard
+    config: ExperimentConfig
+
+    @property
+    def label(self) -> str:
+        """`flip, seed 3`, or `flip, seed 3, fold 1`."""
+        return label_of(self.card, self.config)
+
+
+@dataclass(frozen=True)
 class PlannedCell:
     """One training of the plan: what the study calls it, its config, and the identity of the run that answers it."""
 
@@ -47,6 +61,11 @@ class PlannedCell:
     config: ExperimentConfig
     overrides: tuple[str, ...]
     identity: Identity
+
+    @property
+    def label(self) -> str:
+        """`flip, seed 3`, or `flip, seed 3, fold 1`."""
+        return label_of(self.card, self.config)
 
 
 @dataclass(frozen=True)
@@ -97,23 +116,54 @@ def compose_arms(name: str, config: StudyConfig, arms: Sequence[ArmSpec]) -> tup
         differing = {key: (before[key], after[key]) for key in after if after[key] != before[key]}
         affecting = {key: pair for key, pair in differing.items() if key.partition(".")[0] in RESULT_AFFECTING}
         if found and not affecting:
-            told = " ".join(spec.overrides)
-            raise ConfigError(f"study.factors.{spec.factor}: {told} changes nothing, the baseline has it already")
+            raise ConfigError(f"study.factors.{spec.factor}: {_why_nothing(spec, config.study.baseline)}")
         if twin := next((one for one in found[1:] if one.differing == affecting), None):
             raise ConfigError(f"study.factors: {twin.spec.name} and {spec.name} are the same change")
         found.append(Arm(spec, composed, affecting))
     return tuple(found)
 
 
-def make_plan(name: str, config: StudyConfig, arms: Sequence[Arm]) -> Plan:
+def _why_nothing(arm: ArmSpec, baseline: Sequence[str]) -> str:
+    """A key of the baseline stands over an option file that sets the same key."""
+    groups = tuple(f"{word.partition('=')[0]}." for word in arm.overrides)
+    over = [word for word in baseline if word.startswith(groups)]
+    why = f"{' '.join(over)} in study.baseline stands over it" if over else "the baseline has it already"
+    return f"{' '.join(arm.overrides)} changes nothing, {why}"
+
+
+def make_plan(name: str, config: StudyConfig, arms: Sequence[Arm], places: Places) -> Plan:
     """Every cell of the study; reads the images' names and contents, and prepares them where they are not yet.
 
     Raises:
+        ConfigError: an arm is judged on other images than the baseline.
         DataError: the images are missing or unreadable.
     """
-    places = Places()
     cells = plan_cells(name, config, arms, list(repetitions(config.study)), places)
+    for arm, cell in zip(arms[1:], cells[1 : len(arms)], strict=True):
+        _refuse_other_images(arm, cells[0], cell, places)
     return Plan(name, config.study, tuple(arms), cells, places.look_up(cells[0].config)[0], places)
+
+
+def _refuse_other_images(arm: Arm, baseline: PlannedCell, cell: PlannedCell, places: Places) -> None:
+    """Arms are compared image by image: what validates one must validate the other."""
+    (images, split), (others, cut) = places.look_up(baseline.config), places.look_up(cell.config)
+    ids = [images.rows[row].image_id for row in (*split.val, *split.test)]
+    if images.digest != others.digest or ids != [others.rows[row].image_id for row in (*cut.val, *cut.test)]:
+        raise ConfigError(
+            f"study.factors.{arm.spec.factor}: {arm.spec.name} is judged on other images than the baseline "
+            f"({' '.join(arm.differing)}): only choices that leave data set and split as they are can be compared"
+        )
+
+
+def asked_cells(
+    name: str, spec: StudySpec, arms: Sequence[Arm], pairs: Iterable[tuple[int, int]], stage: str = "cells"
+) -> Iterator[AskedCell]:
+    """Each arm at each (seed, fold), by position, then arm; `stage` is the folder under results/<study>/."""
+    for position, (seed, fold) in enumerate(pairs):
+        for arm in arms:
+            about = (arm.spec.name, arm.spec.factor, arm.spec.option)
+            card = CellCard(name, *about, seed, fold, position, tuple(arm.differing), stage)
+            yield AskedCell(arm, card, replace(at_seed(arm.config, spec, seed, fold), tags=tags_of(card)))
 
 
 def plan_cells(
@@ -124,17 +174,12 @@ def plan_cells(
     places: Places,
     stage: str = "cells",
 ) -> tuple[PlannedCell, ...]:
-    """Each arm at each (seed, fold), by position, then arm; `stage` is the folder under results/<study>/."""
+    """The cells that are asked for, each with the identity of the run that answers it."""
     cells = []
-    for position, (seed, fold) in enumerate(pairs):
-        for arm in arms:
-            seeded = at_seed(arm.config, config.study, seed, fold)
-            manifest, split = places.look_up(seeded)
-            about = (arm.spec.name, arm.spec.factor, arm.spec.option)
-            card = CellCard(name, *about, seed, fold, position, tuple(arm.differing), stage)
-            seeded = replace(seeded, tags=tags_of(card))
-            identity = identify(seeded, manifest.digest, split.digest)
-            cells.append(PlannedCell(card, seeded, _overrides(config, arm.spec, seeded), identity))
+    for asked in asked_cells(name, config.study, arms, pairs, stage):
+        manifest, split = places.look_up(asked.config)
+        identity = identify(asked.config, manifest.digest, split.digest)
+        cells.append(PlannedCell(asked.card, asked.config, _overrides(config, asked.arm.spec, asked.config), identity))
     return tuple(cells)
 
 
@@ -152,6 +197,11 @@ def at_seed(config: ExperimentConfig, spec: StudySpec, seed: int, fold: int) -> 
     return replace(config, seed=seed, seeds=seeds, data=data)
 
 
+def label_of(card: CellCard, config: ExperimentConfig) -> str:
+    """What a person calls a cell: `flip, seed 3`, or `flip, seed 3, fold 1`."""
+    return f"{card.arm}, seed {card.seed}" + (f", fold {card.fold}" if config.data.num_folds else "")
+
+
 def tags_of(card: CellCard) -> dict[str, str]:
     """A card as MLflow's tags, all text; `card_of` reads it back."""
     values = {**asdict(card), "changed": " ".join(card.changed), "cell": card.arm}
@@ -166,7 +216,7 @@ def card_of(tags: dict[str, str]) -> CellCard:
 
 
 def _composed(config: StudyConfig, arm: ArmSpec, name: str) -> ExperimentConfig:
-    overrides = [*_common(config, name), *arm.overrides]
+    overrides = [*searchpath(), *_common(config, name, arm), *arm.overrides]
     where = f"study.factors.{arm.factor}" if arm.factor else "study.baseline"
     try:
         return read_config(compose("config", overrides, return_hydra_config=True), ExperimentConfig)
@@ -176,12 +226,19 @@ def _composed(config: StudyConfig, arm: ArmSpec, name: str) -> ExperimentConfig:
         raise ConfigError(f"{where}: {translate(error, ExperimentConfig)}") from error
 
 
-def _common(config: StudyConfig, name: str) -> list[str]:
+def searchpath() -> list[str]:
+    """The user's own folders of options, where the command line named some, for every cell too."""
+    typed = HydraConfig.get().overrides.hydra if HydraConfig.initialized() else []
+    return [word for word in typed if word.startswith("hydra.searchpath=")]
+
+
+def _common(config: StudyConfig, name: str, arm: ArmSpec) -> list[str]:
     """What every cell has: the baseline, the threshold rule, the place of tracking, the study's name."""
-    rule, tracking = config.study.threshold, config.tracking
+    tracking = config.tracking
+    rule = {} if any(word.startswith("threshold=") for word in arm.overrides) else asdict(config.study.threshold)
     return [
         *config.study.baseline,
-        *(f"threshold.{key}={value}" for key, value in asdict(rule).items()),
+        *(f"threshold.{key}={value}" for key, value in rule.items()),
         *(f"tracking.{key}={_text(value)}" for key, value in asdict(tracking).items()),
         f"experiment_name={escaped(name)}",
     ]
@@ -193,7 +250,7 @@ def _overrides(config: StudyConfig, arm: ArmSpec, seeded: ExperimentConfig) -> t
     folds = [f"data.num_folds={seeded.data.num_folds}", f"data.fold={seeded.data.fold}"] if config.study.folds else []
     tags = [f"+tags.{name}={escaped(value)}" for name, value in seeded.tags.items()]
     return (
-        *_common(config, seeded.experiment_name),
+        *_common(config, seeded.experiment_name, arm),
         *arm.overrides,
         f"seed={seeded.seed}",
         *seeds,
@@ -204,8 +261,3 @@ def _overrides(config: StudyConfig, arm: ArmSpec, seeded: ExperimentConfig) -> t
 
 def _text(value: str | None) -> str:
     return "null" if value is None else escaped(value)
-
-
-def told(value: object) -> str:
-    """A config value in a few characters, as one writes it on the command line."""
-    return str(OmegaConf.to_yaml(OmegaConf.create({"value": value}), resolve=True)).strip().removeprefix("value: ")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from hydra.core.hydra_config import HydraConfig
 from numpy.typing import NDArray
 
 from cxr_experiments.config.compose import home
@@ -17,13 +19,23 @@ from cxr_experiments.record.cells import StoredCell
 from cxr_experiments.record.report import ArmFacts, StudyFacts, write_report
 from cxr_experiments.record.results import Costs
 from cxr_experiments.study.confirm import is_exploratory
-from cxr_experiments.study.judge import Judged, arm_of, paired_arms, read_stage
-from cxr_experiments.study.plan import Arm, Places
+from cxr_experiments.study.judge import Judged, Trained, answers, arm_of, paired_arms, read_stage
+from cxr_experiments.study.noise import fresh_spec, num_differing, replicates_of
+from cxr_experiments.study.plan import Arm, Places, asked_cells, repetitions
 
 STAGES = {"val": "validation", "test": "test"}
+NOTHING_TRAINED = Trained()
+SWITCHES = ("study", "dry_run", "confirm", "noise_floor", "report_only", "films", "tracking")
 
 
-def report(name: str, config: StudyConfig, arms: Sequence[Arm], split: str, told: Mapping[str, str]) -> Comparison:
+def report(
+    name: str,
+    config: StudyConfig,
+    arms: Sequence[Arm],
+    split: str,
+    told: Mapping[str, str],
+    trained: Trained = NOTHING_TRAINED,
+) -> Comparison:
     """Compare the study's cells on one split and write results/<name>/<stage>/report.html and its siblings.
 
     Args:
@@ -31,7 +43,8 @@ def report(name: str, config: StudyConfig, arms: Sequence[Arm], split: str, told
         config: its spec and switches.
         arms: as composed, the baseline first.
         split: "val" or "test".
-        told: arm -> what was tuned, or a reason why a cell is missing, by cell.
+        told: arm -> what was tuned.
+        trained: by this command; empty where stored cells are judged again.
 
     Raises:
         RunError: a cell cannot be read, or no repetition is complete.
@@ -40,7 +53,11 @@ def report(name: str, config: StudyConfig, arms: Sequence[Arm], split: str, told
     spec = config.study
     if spec.margin is None:
         raise ConfigError("study.margin has no value")
-    judged = paired_arms(read_stage(name), [arm.spec.name for arm in arms], split)
+    asked = list(asked_cells(name, spec, arms, repetitions(spec)))
+    judged = paired_arms(answers(read_stage(name), asked, trained.run_ids), asked, split, trained.failed)
+    for label, reason in judged.left_out:
+        console.say(f"left out: {label} ({reason})")
+    arms = [arm for arm in arms if arm.spec.name in judged.stored]
     comparison = compare_arms(
         judged.arms[0], judged.arms[1:], metric=spec.primary_metric, margin=spec.margin, overlap=_overlap(judged, split)
     )
@@ -104,7 +121,7 @@ def study_facts(
         exploratory=is_exploratory(spec, digest, {cell.run_id for cell in stored}),
         arms=tuple(_arm_facts(arm, judged.stored[arm.spec.name], told) for arm in arms),
         failed=judged.left_out,
-        noise_floor=_noise_floor(name, judged, spec),
+        noise_floor=_noise_floor(name, arms[0], judged, spec),
         histories={arm: [cell.facts["history"] for cell in cells] for arm, cells in judged.stored.items()},
     )
 
@@ -130,14 +147,18 @@ def _overlap(judged: Judged, split: str) -> Overlap | None:
     return Overlap(_middle([one["num_train"] for one in costs]), _middle([one["num_val"] for one in costs]))
 
 
-def _noise_floor(name: str, judged: Judged, spec: StudySpec) -> str:
-    repeats = read_stage(name, "noise_floor")
-    baseline = [cell for cell in next(iter(judged.stored.values())) if "val" in cell.predictions]
+def _noise_floor(name: str, arm: Arm, judged: Judged, spec: StudySpec) -> str:
+    fresh = fresh_spec(spec)
+    asked = asked_cells(name, fresh, [arm], repetitions(fresh), "noise_floor")
+    repeats = list(answers(read_stage(name, "noise_floor"), asked, ()).values())
+    baseline = [cell for cell in judged.stored[arm.spec.name] if "val" in cell.predictions]
     if len(repeats) < 2 or len(baseline) < 2:
         return ""
     floor = noise_floor(arm_of(baseline, "val"), arm_of(repeats, "val"), spec.primary_metric)
-    same = " A replicate with the same seed gave the same logits, every one." if read_stage(name, "replicate") else ""
-    return floor.sentence + same
+    again = replicates_of(baseline[0], name)
+    if not again or any(num_differing(baseline[0], one) for one in again):
+        return floor.sentence
+    return f"{floor.sentence} A replicate with the same seed gave the same logits, every one."
 
 
 def _data_card(stored: Sequence[StoredCell]) -> dict[str, str]:
@@ -165,7 +186,11 @@ def _hardware(cell: StoredCell) -> str:
 
 
 def _commands(name: str, split: str) -> list[str]:
-    words = ["python -m cxr_experiments.study", f"study={name}"]
+    """The command with what was changed on it; switches, launchers and folders of one machine left out."""
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    changed = [shlex.quote(word) for word in typed if word.partition("=")[0].partition(".")[0] not in SWITCHES]
+    changed += [shlex.quote(word) for word in typed if word.startswith("study.")]
+    words = ["python -m cxr_experiments.study", f"study={name}", *changed]
     return [" ".join(words), *([" ".join([*words, "confirm=true"])] if split == "test" else [])]
 
 

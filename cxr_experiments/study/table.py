@@ -108,8 +108,7 @@ def _lines(plan: Plan, missing: Sequence[PlannedCell], stop: threading.Event, co
 
 def line_of(cell: PlannedCell, state: CellState, counts: tuple[int, int], left_s: float | None) -> str:
     """One change as one line: `done  flip, seed 3  val AUROC 0.9912  1 min 40 s  (12 of 40 trained, ...)`."""
-    what = f"{state.status:<8} {cell.card.arm}, seed {cell.card.seed}"
-    what += f", fold {cell.card.fold}" if cell.config.data.num_folds else ""
+    what = f"{state.status:<8} {cell.label}"
     score = f"  val AUROC {state.auroc:.4f}" if state.auroc is not None else ""
     spent = f"  {duration(state.spent_s)}" if state.status == "done" else ""
     left = f", about {duration(left_s)} left" if left_s is not None and counts[0] < counts[1] else ""
