@@ -44,7 +44,7 @@ def run_cell(composed: DictConfig) -> str:
     from cxr_experiments import train
 
     config = read_config(composed, ExperimentConfig)
-    card = card_of(config.tags)
+    card, err = card_of(config.tags), sys.stderr
     try:
         with _printing_to(Path(HydraConfig.get().runtime.output_dir) / "console.log"):
             run_id = train.run_experiment(config)
@@ -52,7 +52,7 @@ def run_cell(composed: DictConfig) -> str:
         keep_cell(folder, cell_file(card, run_id).parent, card)
     except Exception as error:
         reason = str(error) if isinstance(error, CxrError) else f"{type(error).__name__}: {error}"
-        print(f"FAILED {label_of(card, config)}: {reason}", file=sys.__stderr__, flush=True)
+        print(f"FAILED {label_of(card, config)}: {reason}", file=err, flush=True)
         raise
     return run_id
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from hydra._internal.callbacks import Callbacks
@@ -13,7 +16,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, RunMode
 from omegaconf import open_dict
 
-from cxr_experiments.errors import CxrError, Terminated
+from cxr_experiments.errors import CxrError, RunError, Terminated
 from cxr_experiments.study.cell import cell_file, run_cell
 from cxr_experiments.study.plan import Plan, PlannedCell, searchpath
 from cxr_experiments.study.table import watched
@@ -61,13 +64,18 @@ def launch(cells: Sequence[PlannedCell]) -> list[Outcome]:
         config.hydra.job.name, config.hydra.job.config_name = "study", "config"
     context = HydraContext(config_loader=loader, callbacks=Callbacks())
     launcher = Plugins.instance().instantiate_launcher(context, run_cell, config)
-    return [_outcome(one) for one in launcher.launch([list(cell.overrides) for cell in cells], initial_job_idx=0)]
+    try:
+        results = launcher.launch([list(cell.overrides) for cell in cells], initial_job_idx=0)
+    except BrokenProcessPool as error:
+        raise RunError(f"a process that trained a cell was killed: {error}; the same command goes on") from error
+    return [_outcome(one) for one in results]
 
 
 def _outcome(result: JobReturn) -> Outcome:
     if result.status == JobStatus.COMPLETED:
         return Outcome(str(result.return_value), "")
     try:
-        return Outcome("", str(result.return_value))  # reading it raises what the job raised
+        with contextlib.redirect_stderr(io.StringIO()):  # the cell has said why; Hydra would list its overrides
+            return Outcome("", str(result.return_value))  # reading it raises what the job raised
     except Exception as error:
         return Outcome("", str(error) if isinstance(error, CxrError) else f"{type(error).__name__}: {error}")

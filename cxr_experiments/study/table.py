@@ -8,17 +8,18 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import mean
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from cxr_experiments.errors import RunError
-from cxr_experiments.record.run_folder import FINISHED, RUNNING, RunFolder, read_json, read_json_lines, read_state
+from cxr_experiments.record.run_folder import FAILED, FINISHED, RunFolder, read_json, read_json_lines, read_state
 from cxr_experiments.study.cell import cell_file, run_of
 from cxr_experiments.study.plan import Plan, PlannedCell
 
@@ -36,26 +37,24 @@ class CellState:
     epochs: int = 0
 
 
-def look(cell: PlannedCell) -> CellState:
-    """The state of one cell, from its files."""
+def look(cell: PlannedCell, begun_s: float) -> CellState:
+    """The state of one cell, from its files; what ended before `begun_s` (seconds since 1970) waits to be run again."""
     kept = cell_file(cell.card, cell.identity.run_id)
     if kept.is_file():
         facts = read_json(kept)
         return CellState("done", float(facts["costs"]["duration_s"]), auroc=facts["metrics"].get("val_auroc"))
     folder = run_of(cell.config.experiment_name, cell.identity.run_id)
-    return _under_way(cell, folder) if folder.file("events.jsonl").is_file() else CellState("waiting")
+    return _under_way(cell, folder, begun_s) if folder.file("events.jsonl").is_file() else CellState("waiting")
 
 
-def _under_way(cell: PlannedCell, folder: RunFolder) -> CellState:
-    state = read_state(folder)
-    if state.status == FINISHED:
-        return CellState("running", left_s=0.0)
-    if state.status != RUNNING:
-        return CellState("failed")
+def _under_way(cell: PlannedCell, folder: RunFolder, begun_s: float) -> CellState:
+    state, events = read_state(folder), list(read_json_lines(folder.file("events.jsonl")))
+    if state.status in (FINISHED, FAILED) and events[-1]["time_s"] >= begun_s:
+        return CellState("failed") if state.status == FAILED else CellState("running", left_s=0.0)
     if not state.alive:
         return CellState("waiting")
     epochs = list(read_json_lines(folder.file("metrics.jsonl"))) if folder.file("metrics.jsonl").is_file() else []
-    spent = time.time() - next(read_json_lines(folder.file("events.jsonl")))["time_s"]
+    spent = time.time() - events[0]["time_s"]
     per_epoch = mean(epoch["duration_s"] for epoch in epochs) if epochs else None
     left = per_epoch * (cell.config.training.epochs - len(epochs)) if per_epoch is not None else None
     return CellState("running", spent, left, epochs=len(epochs))
@@ -64,46 +63,52 @@ def _under_way(cell: PlannedCell, folder: RunFolder) -> CellState:
 @contextmanager
 def watched(plan: Plan, missing: Sequence[PlannedCell]) -> Iterator[None]:
     """Show the plan's cells while the body runs them: a live table on a terminal, a line per change elsewhere."""
-    console = Console(file=sys.__stderr__)
     answered = len(plan.cells) - len(missing)
     print(f"{plan.name}: {len(plan.cells)} cells, {answered} answered, {len(missing)} to train", flush=True)
-    stop = threading.Event()
-    show = _live if console.is_terminal else _lines
-    thread = threading.Thread(target=show, args=(plan, missing, stop, console), daemon=True)
-    if missing:
-        thread.start()
-    try:
+    if not missing:
         yield
-    finally:
-        stop.set()
-        if missing:
+        return
+    console = Console(file=sys.stderr)  # cells send sys.stderr itself to their logs
+    with _live(plan, console) if console.is_terminal else _lines(missing) as show:
+        stop = threading.Event()
+        thread = threading.Thread(target=_refresh, args=(show, stop), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
             thread.join(timeout=2 * REFRESH_S)
+            show()
 
 
-def _live(plan: Plan, missing: Sequence[PlannedCell], stop: threading.Event, console: Console) -> None:
-    with Live(console=console, refresh_per_second=1, redirect_stdout=False, redirect_stderr=False) as live:
-        while True:
-            live.update(cell_table(plan, [_seen(cell) for cell in plan.cells]))
-            if stop.wait(REFRESH_S):
-                live.update(cell_table(plan, [_seen(cell) for cell in plan.cells]))
-                return
+def _refresh(show: Callable[[], None], stop: threading.Event) -> None:
+    while not stop.wait(REFRESH_S):
+        show()
 
 
-def _lines(plan: Plan, missing: Sequence[PlannedCell], stop: threading.Event, console: Console) -> None:
-    before = {cell.identity.run_id: "waiting" for cell in missing}
+@contextmanager
+def _live(plan: Plan, console: Console) -> Iterator[Callable[[], None]]:
+    """What is printed meanwhile (a failure) appears above the table."""
     begun = time.time()
-    while True:
-        last = stop.is_set()
+    with Live(console=console, refresh_per_second=1, redirect_stdout=False) as live:
+        yield lambda: live.update(cell_table(plan, [_seen(cell, begun) for cell in plan.cells]), refresh=True)
+
+
+@contextmanager
+def _lines(missing: Sequence[PlannedCell]) -> Iterator[Callable[[], None]]:
+    before = {cell.identity.run_id: "waiting" for cell in missing}
+    begun, err = time.time(), sys.stderr
+
+    def show() -> None:
         for cell in missing:
-            state = _seen(cell)
+            state = _seen(cell, begun)
             if state.status != before[cell.identity.run_id]:
                 before[cell.identity.run_id] = state.status
                 done = sum(status == "done" for status in before.values())
                 left = (time.time() - begun) / done * (len(missing) - done) if done else None
-                print(line_of(cell, state, (done, len(missing)), left), file=sys.__stderr__, flush=True)
-        if last:
-            return
-        stop.wait(REFRESH_S)
+                print(line_of(cell, state, (done, len(missing)), left), file=err, flush=True)
+
+    yield show
 
 
 def line_of(cell: PlannedCell, state: CellState, counts: tuple[int, int], left_s: float | None) -> str:
@@ -116,18 +121,18 @@ def line_of(cell: PlannedCell, state: CellState, counts: tuple[int, int], left_s
     return f"{mark}{what}{score}{spent}  ({counts[0]} of {counts[1]} trained{left})"
 
 
-def cell_table(plan: Plan, states: Sequence[CellState]) -> Table:
+def cell_table(plan: Plan, states: Sequence[CellState]) -> Group:
     """Arms down, repetitions across: a done cell's validation AUROC, a running one's time left, or the state."""
     spec = plan.spec
-    table = Table(title=_headline(plan, states), title_justify="left", box=None, padding=(0, 1))
+    table = Table(box=None, padding=(0, 1))
     table.add_column("arm")
     labels = [f"seed {seed}" + (f"/{fold}" if spec.folds else "") for seed, fold in _columns(plan)]
     for label in labels:
         table.add_column(label, justify="right")
     for arm in plan.arms:
         row = [state for cell, state in zip(plan.cells, states, strict=True) if cell.card.arm == arm.spec.name]
-        table.add_row(arm.spec.name, *map(_shown, row))
-    return table
+        table.add_row(Text(arm.spec.name), *map(_shown, row))
+    return Group(Text(_headline(plan, states)), table)
 
 
 def _columns(plan: Plan) -> list[tuple[int, int]]:
@@ -156,11 +161,11 @@ def _shown(state: CellState) -> str:
     return {"failed": "[red]FAILED[/red]", "waiting": "[dim].[/dim]"}[state.status]
 
 
-def _seen(cell: PlannedCell) -> CellState:
+def _seen(cell: PlannedCell, begun_s: float) -> CellState:
     """A file that is being renamed this very moment is looked at again in two seconds."""
     try:
-        return look(cell)
-    except (RunError, OSError, StopIteration, KeyError):
+        return look(cell, begun_s)
+    except (RunError, OSError, IndexError, KeyError):
         return CellState("running")
 
 
