@@ -67,7 +67,8 @@ def launch(cells: Sequence[PlannedCell]) -> list[Outcome]:
     try:
         results = launcher.launch([list(cell.overrides) for cell in cells], initial_job_idx=0)
     except BrokenProcessPool as error:
-        raise RunError(f"a process that trained a cell was killed: {error}; the same command goes on") from error
+        why = str(error).partition("\n")[0]
+        raise RunError(f"a process that trained a cell was killed, the same command goes on: {why}") from error
     return [_outcome(one) for one in results]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from cxr_experiments.config.study_spec import StudyConfig, StudySpec
 from cxr_experiments.errors import RunError
+from cxr_experiments.record import console
 from cxr_experiments.record.cells import StoredCell, read_cell
 from cxr_experiments.study.cell import cell_file
 from cxr_experiments.study.judge import read_stage
@@ -47,6 +48,7 @@ def check_replicate(plan: Plan) -> None:
     if not replicates_of(before, plan.name):
         words = [word for word in cell.overrides if not word.startswith("+tags.stage=")]
         overrides = (*words, "+tags.stage=replicate", "rerun=true")
+        console.say(f"{plan.name}, replicate: {cell.label} is trained once more with the same seeds")
         (outcome,) = launch([replace(cell, card=replace(cell.card, stage="replicate"), overrides=overrides)])
         if outcome.reason:
             raise RunError(f"the replicate of run {cell.identity.run_id} failed: {outcome.reason}")

@@ -64,7 +64,9 @@ def _under_way(cell: PlannedCell, folder: RunFolder, begun_s: float) -> CellStat
 def watched(plan: Plan, missing: Sequence[PlannedCell]) -> Iterator[None]:
     """Show the plan's cells while the body runs them: a live table on a terminal, a line per change elsewhere."""
     answered = len(plan.cells) - len(missing)
-    print(f"{plan.name}: {len(plan.cells)} cells, {answered} answered, {len(missing)} to train", flush=True)
+    stage = plan.cells[0].card.stage
+    what = plan.name if stage == "cells" else f"{plan.name}, {stage.replace('_', ' ')}"
+    print(f"{what}: {len(plan.cells)} cells, {answered} answered, {len(missing)} to train", flush=True)
     if not missing:
         yield
         return
