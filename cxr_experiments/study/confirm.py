@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
@@ -26,7 +27,8 @@ from cxr_experiments.study.plan import Plan, PlannedCell
 def confirm(plan: Plan) -> None:
     """Lock the protocol, let every cell's model see the test images once, and add test rows to the cells.
 
-    A confirmation that was interrupted goes on where it stopped, under the same lock.
+    A confirmation that was interrupted goes on where it stopped, under the same lock.  Cells that hold test rows
+    already are not asked again, but another protocol over them is another lock and another look.
 
     Raises:
         ConfigError: the primary metric does not exist on a test split.
@@ -40,7 +42,7 @@ def confirm(plan: Plan) -> None:
             "a study that is to be confirmed needs one that the test split has too, as auroc"
         )
     unopened = [cell for cell in plan.cells if not has_test_rows(cell)]
-    if not unopened:
+    if not unopened and is_locked(plan):
         return
     folders = {cell.identity.run_id: _folder(cell) for cell in plan.cells}
     lock = lock_of(plan, folders)
@@ -50,11 +52,20 @@ def confirm(plan: Plan) -> None:
         + ("" if first else "; this data set was opened under another lock before: exploratory")
     )
     _record_opening(plan, lock)
+    # each model is asked through a function of its own, which TensorFlow takes for a mistake from the fifth on
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     for number, cell in enumerate(unopened, start=1):
         folder = folders[cell.identity.run_id]
         evaluate.evaluate_locked(folder, cell.config.data.root)
         keep_cell(folder, cell_file(cell.card, folder.run_id).parent, cell.card)
         console.say(f"test split seen by {cell.label} ({number} of {len(unopened)})")
+
+
+def is_locked(plan: Plan) -> bool:
+    """Whether a ledger has this very protocol, with these very runs."""
+    own = (protocol_digest(plan.spec), {cell.identity.run_id for cell in plan.cells})
+    locks = ledger.locks_on(home(), plan.manifest.digest)
+    return any((lock["study_sha256"], set(lock["models"])) == own for lock in locks)
 
 
 def has_test_rows(cell: PlannedCell) -> bool:
