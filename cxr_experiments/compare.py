@@ -48,28 +48,35 @@ def compare(config: CompareConfig) -> None:
         )
     before = read_arm(config.name_a, config.a, split=config.split)
     after = read_arm(config.name_b, config.b, split=config.split)
-    console.say(paired_by(config, before))
     found = compare_arms(before, [after], metric=config.metric, margin=config.margin)
     console.say("\n".join(terminal_lines(found)), synthetic=found.synthetic)
+    console.say(paired_by(before, after))
     if config.output:
         console.say(f"written: {write_comparison(Path(config.output), found)}")
 
 
-def paired_by(config: CompareConfig, arm: Arm) -> str:
-    """How the files of the two sides were paired."""
-    runs = ", ".join(f"{cell.run_id} ({cell.seed})" for cell in arm.cells[:3])
-    more = ", ..." if len(arm.cells) > 3 else ""
-    return f"{len(arm.cells)} network(s) a side, paired by seed, or by file order where no seed is told: {runs}{more}"
+def paired_by(before: Arm, after: Arm) -> str:
+    """Which files were taken as one repetition; where no seed is told, that is their order."""
+    pairs = [f"{one.run_id} with {two.run_id}" for one, two in zip(before.cells, after.cells, strict=True)]
+    more = f", and {len(pairs) - 4} more" if len(pairs) > 4 else ""
+    return f"{before.name} and {after.name}, paired by seed or else by file order: {', '.join(pairs[:4])}{more}"
 
 
 def write_comparison(folder: Path, found: Comparison) -> Path:
-    """comparison.csv at full precision, and the forest plot beside it."""
+    """comparison.csv at full precision, and the forest plot beside it.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
     from cxr_experiments.record.figures import draw_forest
     from cxr_experiments.record.report.writing import csv_text
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "comparison.csv").write_text(csv_text(found), encoding="utf-8")
-    draw_forest(folder / "forest.png", found)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "comparison.csv").write_text(csv_text(found), encoding="utf-8", errors="surrogateescape")
+        draw_forest(folder / "forest.png", found)
+    except OSError as error:
+        raise ConfigError(f"output={folder} cannot be written: {error.strerror}; give another folder") from error
     return folder / "comparison.csv"
 
 

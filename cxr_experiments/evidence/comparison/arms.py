@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from cxr_experiments.errors import ComparisonError
 from cxr_experiments.evidence.metrics import Floats
 
+REPETITION = ("seeds.", "data.fold")  # config keys that tell the repetitions of one arm apart
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -92,6 +94,7 @@ def check_comparable(baseline: Arm, options: Sequence[Arm]) -> None:
     _refuse_mixed(cells)
     for arm in (baseline, *options):
         _refuse_twice(arm)
+        _refuse_two_settings(arm)
     for option in options:
         _refuse_unpaired(baseline, option)
         for one, other in zip(baseline.cells, option.cells, strict=True):
@@ -102,15 +105,18 @@ def check_comparable(baseline: Arm, options: Sequence[Arm]) -> None:
 def _refuse_mixed(cells: Sequence[Cell]) -> None:
     """One data set, one split, and never phantoms beside films."""
     for what, told in (
-        ("images: synthetic and real", {cell.run_id: cell.synthetic for cell in cells if cell.synthetic is not None}),
-        ("data sets, by digest", {cell.run_id: cell.dataset_digest for cell in cells if cell.dataset_digest}),
-        ("splits", {cell.run_id: cell.split for cell in cells if cell.split}),
+        ("kinds of images", [(_kind(cell), cell.run_id) for cell in cells if cell.synthetic is not None]),
+        ("data sets, by digest", [(cell.dataset_digest, cell.run_id) for cell in cells if cell.dataset_digest]),
+        ("splits", [(cell.split, cell.run_id) for cell in cells if cell.split]),
     ):
-        values = list(dict.fromkeys(told.values()))
-        if len(values) > 1:
-            example = [next(run for run, value in told.items() if value == wanted) for wanted in values[:2]]
-            shown = " and ".join(f"{str(value)[:12]} (run {run})" for value, run in zip(values, example, strict=False))
+        # pairs, not a mapping by run: files of two folders may have one name
+        if other := next((pair for pair in told if pair[0] != told[0][0]), None):
+            shown = " and ".join(f"{value[:12]} (run {run})" for value, run in (told[0], other))
             raise ComparisonError(f"the runs are of different {what}: {shown}; compare runs of one")
+
+
+def _kind(cell: Cell) -> str:
+    return "synthetic" if cell.synthetic else "real"
 
 
 def _refuse_twice(arm: Arm) -> None:
@@ -124,9 +130,10 @@ def _refuse_unpaired(baseline: Arm, option: Arm) -> None:
     before, after = ([cell.seed for cell in arm.cells] for arm in (baseline, option))
     if before != after:
         alone = sorted(set(before) ^ set(after))
-        told = (
-            f"seeds {alone} have one of the two" if alone else f"their seeds come in another order: {before}, {after}"
-        )
+        told = f"their seeds come in another order: {before}, {after}"
+        if alone:
+            counts = f"{len(before)} and {len(after)} runs"
+            told = f"seed{'s' * (len(alone) > 1)} {', '.join(map(str, alone))} in one of the two only ({counts})"
         raise ComparisonError(f"{baseline.name} and {option.name} are not paired by seed: {told}")
 
 
@@ -145,10 +152,29 @@ def _refuse_other_images(one: Cell, other: Cell) -> None:
 
 
 def _refuse_other_config(one: Cell, other: Cell, option: Arm) -> None:
-    if not one.config or not other.config:
-        return
-    keys = [key for key in {**one.config, **other.config} if one.config.get(key) != other.config.get(key)]
-    if beyond := sorted(set(keys) - set(option.changed)):
-        told = ", ".join(f"{key} ({one.config.get(key)} and {other.config.get(key)})" for key in beyond[:4])
+    if beyond := [key for key in _differing(one, other) if key not in option.changed]:
         named = f"factor {option.factor or option.name}"
-        raise ComparisonError(f"runs {one.run_id} and {other.run_id} differ in more than the {named}: {told}")
+        raise ComparisonError(
+            f"runs {one.run_id} and {other.run_id} differ in more than the {named}: {_values(beyond, one, other)}"
+        )
+
+
+def _refuse_two_settings(arm: Arm) -> None:
+    """Runs of one arm may differ in what a repetition changes, and in nothing else."""
+    for cell in arm.cells[1:]:
+        first = arm.cells[0]
+        if keys := [key for key in _differing(first, cell) if not key.startswith(REPETITION)]:
+            told = _values(keys, first, cell)
+            raise ComparisonError(f"runs {first.run_id} and {cell.run_id} of {arm.name} are not of one setting: {told}")
+
+
+def _differing(one: Cell, other: Cell) -> list[str]:
+    """Keys with another value, in order; none where a file does not tell its config."""
+    if not one.config or not other.config:
+        return []
+    return sorted(key for key in {**one.config, **other.config} if one.config.get(key) != other.config.get(key))
+
+
+def _values(keys: Sequence[str], one: Cell, other: Cell) -> str:
+    told = [f"{key} ({one.config.get(key)} and {other.config.get(key)})" for key in keys[:4]]
+    return ", ".join(told) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_experiments.evidence.comparison.arms import Arm, Cell
+from cxr_experiments.evidence.comparison.measures import patient_keys
 from cxr_experiments.evidence.metrics import Floats
 from cxr_experiments.evidence.stats import (
     PairedSeed,
@@ -20,6 +21,8 @@ from cxr_experiments.evidence.stats import (
     two_level_bootstrap_of,
 )
 from cxr_experiments.evidence.stats.paired import MAX_EXACT
+
+MAX_PAIRS = 20_000_000  # positives times negatives, held as float32 for one seed: 80 MB
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,13 @@ def checks_of(
     """Bootstrap, sign flip, corrected t, and DeLong and McNemar seed by seed; AUROC has all of them."""
     found = []
     mean = float(np.mean(per_seed))
-    if metric == "auroc" and len(per_seed) > 1:
+    several = len(per_seed) > 1 and math.isfinite(mean)
+    if metric == "auroc" and several:
         found.append(_bootstrap(baseline, option, mean))
-    if 2 <= len(per_seed) <= MAX_EXACT:
+    if several and len(per_seed) <= MAX_EXACT:
         note = f"smallest possible p with {len(per_seed)} seeds: {2 / 2 ** len(per_seed):.2g}"
         found.append(Check("exact sign flip over seeds", mean, math.nan, math.nan, sign_flip(per_seed), note))
-    if overlap is not None and len(per_seed) > 1:
+    if overlap is not None and several:
         t = corrected_resampled_t(per_seed, overlap.num_train, overlap.num_test)
         note = f"Nadeau and Bengio, {overlap.num_train} trained on, {overlap.num_test} judged"
         found.append(Check("corrected resampled t", t.mean, t.low, t.high, t.p_value, note))
@@ -65,13 +69,22 @@ def checks_of(
 
 
 def _bootstrap(baseline: Arm, option: Arm, mean: float) -> Check:
+    name, note = "two-level bootstrap", "percentile, patients and seeds drawn; too narrow with few seeds"
+    largest = max(_num_pairs(cell) for cell in baseline.cells)
+    if largest > MAX_PAIRS:
+        note = f"left out: {largest:,} pairs of images a seed, at most {MAX_PAIRS:,}"
+        return Check(name, mean, math.nan, math.nan, math.nan, note)
     rows = [
-        PairedSeed(one.rows.label, one.rows.patient, one.rows.score, _aligned(one, other))
+        PairedSeed(one.rows.label, patient_keys(one.rows), one.rows.score, _aligned(one, other))
         for one, other in zip(baseline.cells, option.cells, strict=True)
     ]
     found = two_level_bootstrap_of(rows, num_draws=2000, seed=0)
-    note = "percentile, patients and seeds drawn; too narrow with few seeds"
-    return Check("two-level bootstrap", mean, found.low, found.high, math.nan, note)
+    return Check(name, mean, found.low, found.high, math.nan, note)
+
+
+def _num_pairs(cell: Cell) -> int:
+    num_positive = int(cell.rows.label.sum())
+    return num_positive * (len(cell.rows.label) - num_positive)
 
 
 def _delong(one: Cell, other: Cell) -> Check:

@@ -9,27 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-from scipy import stats as distributions
+from dataclasses import dataclass, replace
 
 from cxr_experiments.config.compose import nearest
 from cxr_experiments.errors import ComparisonError
 from cxr_experiments.evidence.comparison.arms import Arm, check_comparable
 from cxr_experiments.evidence.comparison.checks import Check, Overlap, checks_of
+from cxr_experiments.evidence.comparison.family import ROUNDING, Pair, family_of
 from cxr_experiments.evidence.comparison.measures import MEASURES, Measured, measure_arm, patient_numbers
 from cxr_experiments.evidence.comparison.subgroups import Subgroup, subgroups_of
-from cxr_experiments.evidence.comparison.verdicts import NOT_RESOLVED, sentence, verdict
-from cxr_experiments.evidence.metrics import Floats
-from cxr_experiments.evidence.stats import (
-    LEVEL,
-    Contrast,
-    adjusted_p_values,
-    random_reader_contrast,
-    random_reader_mean,
-    simultaneous_p,
-)
+from cxr_experiments.evidence.comparison.verdicts import sentence, verdict
+from cxr_experiments.evidence.metrics import sigmoid
+from cxr_experiments.evidence.stats import LEVEL, Contrast, random_reader_mean
 
 
 @dataclass(frozen=True)
@@ -95,15 +86,6 @@ class Comparison:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class _Pair:
-    """Two measured arms and their contrast (None with one seed)."""
-
-    option: Arm
-    measured: Measured
-    contrast: Contrast | None
-
-
 def compare_arms(
     baseline: Arm,
     options: Sequence[Arm],
@@ -133,109 +115,58 @@ def compare_arms(
     check_comparable(baseline, options)
     arms = (baseline, *options)
     numbers = patient_numbers([cell for arm in arms for cell in arm.cells])
-    measured = {arm.name: measure_arm(arm, metric, numbers) for arm in arms}
-    base = measured[baseline.name]
-    pairs = [_Pair(arm, measured[arm.name], _contrast(base, measured[arm.name])) for arm in options]
-    limits = _family(base, pairs)
-    paired = zip(pairs, limits, strict=True)
-    differences = [_difference(baseline, base, pair, limit, (metric, margin)) for pair, limit in paired]
+    measured = [measure_arm(arm, metric, numbers) for arm in arms]
+    pairs = family_of(measured[0], list(zip(options, measured[1:], strict=True)), metric)
+    differences = [_difference(baseline, pair, metric, margin) for pair in pairs]
     if thorough:
-        differences = [
-            _beside(one, baseline, arm, metric, overlap) for one, arm in zip(differences, options, strict=True)
-        ]
-    first = baseline.cells[0]
+        paired = zip(differences, options, strict=True)
+        differences = [_beside(one, baseline, arm, metric, overlap) for one, arm in paired]
+    cells = [cell for arm in arms for cell in arm.cells]
     return Comparison(
         metric=metric,
         label=MEASURES[metric].label,
         higher_is_better=MEASURES[metric].higher_is_better,
         margin=margin,
-        split=first.split,
+        split=next((cell.split for cell in cells if cell.split), ""),
         level=LEVEL,
         family_size=len(options),
         differences=tuple(differences),
-        arms=tuple((arm.name, _mean(measured[arm.name])) for arm in arms),
-        synthetic=bool(first.synthetic),
-        dataset_digest=first.dataset_digest,
-        notes=_notes(baseline),
+        arms=tuple((arm.name, _mean(found, metric)) for arm, found in zip(arms, measured, strict=True)),
+        synthetic=any(cell.synthetic for cell in cells),
+        dataset_digest=next((cell.dataset_digest for cell in cells if cell.dataset_digest), ""),
+        notes=_notes(baseline, pairs),
     )
 
 
-@dataclass(frozen=True)
-class _Limit:
-    """Critical and adjusted p of one comparison within its family."""
-
-    critical_p: float
-    adjusted_p: float
-
-
-def _contrast(base: Measured, option: Measured) -> Contrast | None:
-    if len(base.values) < 2:
-        return None
-    return random_reader_contrast(
-        np.stack([base.values, option.values]), np.stack([base.deviations, option.deviations])
-    )
-
-
-def _family(base: Measured, pairs: Sequence[_Pair]) -> list[_Limit]:
-    """The level of each comparison, from how the differences hang together over patients and over seeds."""
-    contrasts = [pair.contrast for pair in pairs if pair.contrast is not None]
-    if len(contrasts) < len(pairs):
-        return [_Limit(math.nan, math.nan) for _ in pairs]
-    degrees = [one.degrees_of_freedom for one in contrasts]
-    correlation = _correlation(base, pairs)
-    critical = simultaneous_p(correlation, degrees)
-    adjusted = adjusted_p_values([one.p_value for one in contrasts], correlation, degrees)
-    return [_Limit(critical, float(one)) for one in adjusted]
-
-
-def _correlation(base: Measured, pairs: Sequence[_Pair]) -> Floats:
-    """(k, k) of the differences: covariance over patients of the mean over seeds, plus over seeds of what is left."""
-    over_patients = np.array([(pair.measured.deviations - base.deviations).mean(axis=0) for pair in pairs])
-    per_seed = np.array([pair.measured.values - base.values for pair in pairs])
-    count = per_seed.shape[1]
-    centred = per_seed - per_seed.mean(axis=1, keepdims=True)
-    covariance = over_patients @ over_patients.T + centred @ centred.T / (count * max(1, count - 1))
-    spread = np.sqrt(np.diag(covariance))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = covariance / np.outer(spread, spread)
-    return np.where(np.isfinite(found), found, np.eye(len(pairs)))
-
-
-def _difference(baseline: Arm, base: Measured, pair: _Pair, limit: _Limit, judged: tuple[str, float]) -> Difference:
-    metric, margin = judged
-    per_seed = pair.measured.values - base.values
-    value, contrast = float(per_seed.mean()), pair.contrast
-    half, own = _halves(contrast, limit)
-    measure = MEASURES[metric]
+def _difference(baseline: Arm, pair: Pair, metric: str, margin: float) -> Difference:
+    contrast, per_seed, measure = pair.contrast, pair.per_seed, MEASURES[metric]
+    value, half, own = float(per_seed.mean()), pair.half_width, pair.own_half_width
     sign = 1.0 if measure.higher_is_better else -1.0
-    ends = sorted((sign * (value - half), sign * (value + half)))
-    word = verdict(ends[0], ends[1], margin) if contrast else NOT_RESOLVED
-    first = baseline.cells[0]
+    word = verdict(sign * value - half, sign * value + half, margin)
     num_images, num_patients = _counts(baseline)
-    basis = _basis(measure.label, first.split, len(per_seed), (num_images, num_patients))
-    if contrast is None:
-        basis = f"one seed: how much training alone moves {measure.label} is not known; {basis}"
+    basis = _basis(measure.label, baseline.cells[0].split, len(per_seed), (num_images, num_patients))
+    basis = f"{pair.why_not}; {basis}" if pair.why_not else basis
     training, patients = _parts(contrast, len(per_seed))
     return Difference(
         arm=pair.option.name,
         factor=pair.option.factor,
-        baseline=_mean(base),
-        option=_mean(pair.measured),
+        baseline=_mean(pair.base, metric),
+        option=_mean(pair.measured, metric),
         difference=Estimate(value, value - half, value + half),
         pointwise=Estimate(value, value - own, value + own),
-        standard_error=contrast.standard_error if contrast else math.nan,
-        degrees_of_freedom=contrast.degrees_of_freedom if contrast else math.nan,
-        p_value=contrast.p_value if contrast else math.nan,
-        adjusted_p_value=limit.adjusted_p,
+        standard_error=contrast.standard_error,
+        degrees_of_freedom=contrast.degrees_of_freedom,
+        p_value=contrast.p_value,
+        adjusted_p_value=pair.adjusted_p,
         verdict=word,
-        sentence=sentence(pair.option.name, word, (sign * value, ends[0], ends[1]), margin, basis),
+        sentence=sentence(pair.option.name, word, (value, value - half, value + half), margin, basis),
         num_seeds=len(per_seed),
         num_images=num_images,
         num_patients=num_patients,
         training_error=training,
         patient_error=patients,
-        seed_sd=math.sqrt(contrast.seed_variance + contrast.arm_seed_variance) if contrast else math.nan,
-        correlation=contrast.cov1 / contrast.error_variance if contrast and contrast.error_variance > 0 else math.nan,
+        seed_sd=math.sqrt(contrast.seed_variance + contrast.arm_seed_variance),
+        correlation=contrast.cov1 / contrast.error_variance if contrast.error_variance > 0 else math.nan,
         per_seed=tuple(float(one) for one in per_seed),
         checks=(),
         subgroups=(),
@@ -244,19 +175,9 @@ def _difference(baseline: Arm, base: Measured, pair: _Pair, limit: _Limit, judge
     )
 
 
-def _halves(contrast: Contrast | None, limit: _Limit) -> tuple[float, float]:
-    """Half widths of the simultaneous and of the pointwise interval; identical arms have none."""
-    if contrast is None:
-        return math.nan, math.nan
-    degrees = contrast.degrees_of_freedom
-    wide = float(distributions.t.ppf(1 - limit.critical_p / 2, degrees))
-    own = float(distributions.t.ppf((1 + LEVEL) / 2, degrees))
-    return wide * contrast.standard_error, own * contrast.standard_error
-
-
-def _parts(contrast: Contrast | None, num_seeds: int) -> tuple[float, float]:
+def _parts(contrast: Contrast, num_seeds: int) -> tuple[float, float]:
     """Standard errors of the difference that are due to training and to patients; their squares sum to the whole."""
-    if contrast is None:
+    if math.isnan(contrast.standard_error):
         return math.nan, math.nan
     patients = contrast.error_variance - contrast.cov1 + (num_seeds - 1) * (contrast.cov2 - contrast.cov3)
     patients = min(max(0.0, 2 * patients / num_seeds), contrast.standard_error**2)
@@ -264,17 +185,21 @@ def _parts(contrast: Contrast | None, num_seeds: int) -> tuple[float, float]:
 
 
 def _beside(one: Difference, baseline: Arm, option: Arm, metric: str, overlap: Overlap | None) -> Difference:
-    values = {field: getattr(one, field) for field in one.__dataclass_fields__}
-    values["checks"] = checks_of(baseline, option, metric, one.per_seed, overlap)
-    values["subgroups"] = subgroups_of(baseline, option, metric)
-    return Difference(**values)
+    checks = checks_of(baseline, option, metric, one.per_seed, overlap)
+    return replace(one, checks=checks, subgroups=subgroups_of(baseline, option, metric))
 
 
-def _mean(measured: Measured) -> Estimate:
-    if len(measured.values) < 2:
+def _mean(measured: Measured, metric: str) -> Estimate:
+    """An arm's mean over seeds; on the logit scale where the measure ends at 0 and 1, as no share lies beyond."""
+    if len(measured.values) < 2 or not measured.defined:
         return Estimate(float(measured.values.mean()))
     found = random_reader_mean(measured.values, measured.deviations)
-    return Estimate(found.value, found.low, found.high)
+    value, half = found.value, found.high - found.value
+    if not MEASURES[metric].is_share or not 0 < value < 1:
+        return Estimate(value, found.low, found.high)
+    logit, reach = math.log(value / (1 - value)), half / (value * (1 - value))
+    low, high = sigmoid([logit - reach, logit + reach])
+    return Estimate(value, float(low), float(high))
 
 
 def _counts(baseline: Arm) -> tuple[int, int]:
@@ -290,11 +215,14 @@ def _basis(label: str, split: str, num_seeds: int, counts: tuple[int, int]) -> s
     return f"{label} on {where}, {num_seeds} seed{'s' if num_seeds != 1 else ''}, {over}"
 
 
-def _notes(baseline: Arm) -> tuple[str, ...]:
+def _notes(baseline: Arm, pairs: Sequence[Pair]) -> tuple[str, ...]:
     sets = {frozenset(cell.rows.image_id.tolist()) for cell in baseline.cells}
     notes = []
     if len(sets) > 1:
-        notes.append("each seed has validation images of its own; arms are paired within a seed")
-    if "" in set(baseline.cells[0].rows.patient.tolist()):
+        notes.append("each seed is judged on images of its own; arms are paired within a seed")
+    if any("" in cell.rows.patient.tolist() for cell in baseline.cells):
         notes.append("patient independence: not verifiable; intervals are over images")
+    if still := [pair.option.name for pair in pairs if pair.contrast.standard_error < ROUNDING]:
+        told = "no seed and no patient moves the difference, so that its interval has no width; it is not that certain"
+        notes.append(f"{', '.join(still)}: {told}")
     return tuple(notes)

@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from cxr_experiments.errors import ComparisonError, RunError
+from cxr_experiments.errors import ComparisonError
 from cxr_experiments.evidence.comparison.arms import Arm, Cell, Rows
-from cxr_experiments.evidence.evaluation.csv_rows import odd, parse_float, read_text
-from cxr_experiments.evidence.metrics import sigmoid
+from cxr_experiments.evidence.evaluation.csv_rows import odd, read_text
+from cxr_experiments.evidence.metrics import Floats, sigmoid
 
 WHOLE = ("seed", "run_id", "dataset_digest", "synthetic", "threshold")  # one value for a file
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)  # as any framework writes it
 
 
 def read_arm(name: str, pattern: str, *, split: str | None = None) -> Arm:
-    """The files that a pattern names, in the order of their names, as one arm.
+    """The files that a pattern names, in the order of their names (run_2 before run_10), as one arm.
 
-    Seeds are read from a `seed` column; without one in every file, files are paired by their order.
+    Seeds are read from a `seed` column; where no file has one, files are paired by their order.
 
     Args:
         name: of the arm.
@@ -32,19 +36,23 @@ def read_arm(name: str, pattern: str, *, split: str | None = None) -> Arm:
         split: which rows to take where files hold several.
 
     Raises:
-        ComparisonError: no file fits, or they hold several splits and none was named.
+        ComparisonError: no file fits, they hold several splits and none was named, or only some tell a seed.
         RunError: a file is unreadable or odd; the text names file, line and what was expected.
     """
-    paths = [Path(found) for found in sorted(glob.glob(pattern, recursive=True)) if Path(found).is_file()]
+    found = sorted(glob.glob(pattern, recursive=True), key=_by_number)
+    paths = [Path(path) for path in found if Path(path).is_file()]
     if not paths:
-        raise ComparisonError(f"{name}: no file fits {pattern!r} (looked from {Path.cwd()})")
-    read = [read_cell_file(path, split=split) for path in paths]
-    told = [cell.seed for cell in read]
-    if all(seed >= 0 for seed in told):
-        cells = sorted(read, key=lambda cell: cell.seed)
-    else:
-        cells = [_with_seed(cell, number) for number, cell in enumerate(read)]
-    return Arm(name, tuple(cells), factor=name)
+        advice = f"; {pattern!r} is a folder: give its files, as '{pattern}/*.csv'" if Path(pattern).is_dir() else ""
+        raise ComparisonError(f"{name}: no file fits {pattern!r} (looked from {Path.cwd()}){advice}")
+    cells = [read_cell_file(path, split=split) for path in paths]
+    without = [path for path, cell in zip(paths, cells, strict=True) if cell.seed < 0]
+    if without and len(without) < len(paths):
+        raise ComparisonError(
+            f"{name}: {without[0]} tells no seed and others do: a seed column in every file, or in none"
+        )
+    if without:
+        cells = [replace(cell, seed=number) for number, cell in enumerate(cells)]
+    return Arm(name, tuple(sorted(cells, key=lambda cell: cell.seed)), factor=name)
 
 
 def read_cell_file(path: Path, *, split: str | None = None) -> Cell:
@@ -58,7 +66,7 @@ def read_cell_file(path: Path, *, split: str | None = None) -> Cell:
     missing = [name for name in ("image_id", "label") if name not in header]
     if missing or not {"logit", "probability"} & set(header):
         wanted = "image_id, label, and logit or probability"
-        raise odd(path, 1, f"the columns {', '.join(header)}", wanted)
+        raise odd(path, 1, f"the columns {', '.join(header)!r}", wanted)
     chosen = _of_split(path, header, lines, split)
     seen: dict[str, int] = {}
     for line, cells in chosen:
@@ -74,7 +82,7 @@ def read_cell_file(path: Path, *, split: str | None = None) -> Cell:
         rows=_rows(path, column),
         dataset_digest=whole["dataset_digest"],
         synthetic=_truth(path, whole["synthetic"]),
-        threshold=parse_float(whole["threshold"], "a threshold", path, 2) if whole["threshold"] else 0.5,
+        threshold=_threshold(path, whole["threshold"]),
     )
 
 
@@ -82,7 +90,8 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     text = read_text(path)
     if "\0" in text:
         raise odd(path, text[: text.find("\0")].count("\n") + 1, "a NUL character", "CSV text")
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    # lines end at line feeds and carriage returns alone; an id may hold any other mark
+    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
     try:
         lines = [(reader.line_num, cells) for cells in reader if cells]
     except csv.Error as error:
@@ -105,10 +114,11 @@ def _of_split(
         return lines
     place = header.index("split")
     splits = sorted({cells[place] for _, cells in lines})
+    told = ", ".join(map(repr, splits[:4])) + (", ..." if len(splits) > 4 else "")
     if split is None and len(splits) > 1:
-        raise ComparisonError(f"{path} holds rows of {', '.join(splits)}: say which with split=NAME")
+        raise ComparisonError(f"{path} holds rows of {told}: say which with split=NAME")
     if split is not None and split not in splits:
-        raise ComparisonError(f"{path} has no rows of split={split}; there are: {', '.join(splits)}")
+        raise ComparisonError(f"{path} has no rows of split={split}; there are: {told}")
     return [(line, cells) for line, cells in lines if split in (None, cells[place])]
 
 
@@ -143,25 +153,39 @@ def _rows(path: Path, column: dict[str, list[tuple[int, str]]]) -> Rows:
     )
 
 
-def _floats(path: Path, column: Sequence[tuple[int, str]]) -> np.ndarray | None:
+def _floats(path: Path, column: Sequence[tuple[int, str]]) -> Floats | None:
     """The column as numbers; None where it is absent or blank on every row."""
     if not any(cell for _, cell in column):
         return None
-    return np.array([parse_float(cell, "a number", path, line) for line, cell in column])
+    return np.array([_number(path, line, cell, "a finite number") for line, cell in column])
+
+
+def _number(path: Path, line: int, cell: str, expected: str) -> float:
+    if not _NUMBER.fullmatch(cell) or not np.isfinite(float(cell)):
+        raise odd(path, line, repr(cell), expected)
+    return float(cell)
+
+
+def _threshold(path: Path, text: str) -> float:
+    value = _number(path, 2, text, "a threshold in [0, 1]") if text else 0.5
+    if not 0 <= value <= 1:
+        raise odd(path, 2, f"threshold {text}", "a probability in [0, 1]")
+    return value
 
 
 def _seed(path: Path, text: str) -> int:
-    if text and not text.isdecimal():
-        raise RunError(f"{path}: seed {text!r}, expected a whole number")
+    if text and not re.fullmatch(r"\d{1,18}", text, re.ASCII):
+        raise odd(path, 2, f"seed {text[:40]!r}", "a whole number")
     return int(text) if text else -1
 
 
 def _truth(path: Path, text: str) -> bool | None:
     if text.lower() not in ("", "true", "false"):
-        raise RunError(f"{path}: synthetic {text!r}, expected true or false")
+        raise odd(path, 2, f"synthetic {text!r}", "true or false")
     return None if not text else text.lower() == "true"
 
 
-def _with_seed(cell: Cell, seed: int) -> Cell:
-    values = {name: getattr(cell, name) for name in cell.__dataclass_fields__}
-    return Cell(**{**values, "seed": seed})
+def _by_number(path: str) -> list[tuple[bool, int, str]]:
+    """Sorts digits by their value; the mark keeps numbers and words apart."""
+    parts = re.split(r"(\d+)", path, flags=re.ASCII)
+    return [(part.isdecimal(), int(part[:18]) if part.isdecimal() else 0, part) for part in parts if part]

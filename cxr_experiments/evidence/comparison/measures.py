@@ -20,13 +20,14 @@ Weighted = Callable[..., Values]
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric as people call it, which way is better, and whether a threshold enters."""
+    """A metric as people call it, which way is better, whether a threshold enters, and whether it is a share of 1."""
 
     label: str
     higher_is_better: bool = True
     at_threshold: Weighted | None = None
     of_probability: Weighted | None = None
     validation_only: bool = False
+    is_share: bool = True
 
 
 MEASURES = {
@@ -37,12 +38,12 @@ MEASURES = {
     "specificity": Measure("specificity", at_threshold=metrics.specificity),
     "accuracy": Measure("accuracy", at_threshold=metrics.accuracy),
     "f1": Measure("F1", at_threshold=metrics.f1),
-    "mcc": Measure("MCC", at_threshold=predictive.mcc),
+    "mcc": Measure("MCC", at_threshold=predictive.mcc, is_share=False),
     "brier": Measure("Brier score", higher_is_better=False, of_probability=metrics.brier),
-    "log_loss": Measure("log loss", higher_is_better=False, of_probability=metrics.log_loss),
+    "log_loss": Measure("log loss", higher_is_better=False, of_probability=metrics.log_loss, is_share=False),
     "stress_auroc_mean": Measure("mean AUROC under stress", validation_only=True),
     "stress_auroc_worst": Measure("worst AUROC under stress", validation_only=True),
-    "gap_train_val": Measure("AUROC train - val", higher_is_better=False, validation_only=True),
+    "gap_train_val": Measure("AUROC train - val", higher_is_better=False, validation_only=True, is_share=False),
 }
 
 
@@ -53,11 +54,16 @@ class Measured:
     values: Floats
     deviations: Floats
 
+    @property
+    def defined(self) -> bool:
+        """Whether every run has the metric, and keeps it without any one patient."""
+        return bool(np.isfinite(self.values).all() and np.isfinite(self.deviations).all())
+
 
 def patient_numbers(cells: Sequence[Cell]) -> dict[str, int]:
     """Patient key -> number, over all cells; an image without a patient is one of its own, the same in every cell."""
     parts = [rows for cell in cells for rows in (cell.rows, cell.train) if rows is not None]
-    keys = dict.fromkeys(key for rows in parts for key in _keys(rows))
+    keys = dict.fromkeys(key for rows in parts for key in patient_keys(rows))
     return {key: number for number, key in enumerate(keys)}
 
 
@@ -68,7 +74,9 @@ def measure_arm(arm: Arm, metric: str, numbers: dict[str, int]) -> Measured:
         ComparisonError: a cell lacks what the metric needs, or one of the classes.
     """
     pairs = [measure_cell(cell, metric, numbers) for cell in arm.cells]
-    return Measured(np.array([value for value, _ in pairs]), np.array([deviations for _, deviations in pairs]))
+    # equal runs are equal whatever the order of their rows: the last digits of a sum are not
+    values = np.round([value for value, _ in pairs], 12)
+    return Measured(values, np.array([deviations for _, deviations in pairs]))
 
 
 def measure_cell(cell: Cell, metric: str, numbers: dict[str, int]) -> tuple[float, Floats]:
@@ -97,10 +105,11 @@ def measure_cell(cell: Cell, metric: str, numbers: dict[str, int]) -> tuple[floa
 
 def numbers_of(rows: Rows, numbers: dict[str, int]) -> NDArray[np.int64]:
     """(n,) the patient number of each row."""
-    return np.array([numbers[key] for key in _keys(rows)], dtype=np.int64)
+    return np.array([numbers[key] for key in patient_keys(rows)], dtype=np.int64)
 
 
-def _keys(rows: Rows) -> list[str]:
+def patient_keys(rows: Rows) -> list[str]:
+    """Whom each row belongs to; where no patient is told, to its image, which is the same in every cell."""
     pairs = zip(rows.patient.tolist(), rows.image_id.tolist(), strict=True)
     return [f"patient {patient}" if patient else f"image {image}" for patient, image in pairs]
 

@@ -43,13 +43,16 @@ def subgroups_of(baseline: Arm, option: Arm, metric: str) -> tuple[Subgroup, ...
 
 
 def _subgroup(baseline: Arm, option: Arm, metric: str, family: str) -> Subgroup | None:
+    """None where a repetition has no image of the family."""
+    if not all(_of_family(cell.rows, family).any() for cell in baseline.cells):
+        return None
     arms = [replace(arm, cells=tuple(_only(cell, family) for cell in arm.cells)) for arm in (baseline, option)]
     if any(len(np.unique(cell.rows.label)) < 2 for arm in arms for cell in arm.cells):
         return None
     numbers = patient_numbers([cell for arm in arms for cell in arm.cells])
     before, after = (measure_arm(arm, metric, numbers) for arm in arms)
     low = high = math.nan
-    if len(before.values) > 1:
+    if len(before.values) > 1 and before.defined and after.defined:
         estimates = np.stack([before.values, after.values])
         contrast = random_reader_contrast(estimates, np.stack([before.deviations, after.deviations]))
         low, high = contrast.low, contrast.high

@@ -49,7 +49,7 @@ def sentence(name: str, word: str, interval: tuple[float, float, float], margin:
     Args:
         name: of the option.
         word: the verdict.
-        interval: value, low, high of the difference, positive being better.
+        interval: value, low, high of the difference, option less baseline.
         margin: the smallest difference of interest.
         basis: what it rests on, as `AUROC on test, 8 seeds, 428 patient keys`.
 
@@ -60,9 +60,9 @@ def sentence(name: str, word: str, interval: tuple[float, float, float], margin:
     value, low, high = interval
     if math.isnan(low):
         return f"{name}: {word} ({basis})"
-    if word.startswith(WORSE):
+    if word.startswith((BETTER, WORSE)) and value < 0:  # the word tells the direction
         value, low, high = -value, -high, -low
-    digits = _digits(interval, margin)
+    digits = digits_of(low, high, margin)
     told = f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
     if word.startswith((BETTER, WORSE)):
         head, _, tail = word.partition(" but ") if " but " in word else word.partition(", ")
@@ -82,7 +82,23 @@ def number(value: float, digits: int = 3) -> str:
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
 
 
-def _digits(interval: tuple[float, float, float], margin: float) -> int:
-    """Three, or as many as the margin and the width of the interval need to show."""
-    smallest = min(margin, max(interval[2] - interval[1], 1e-5))
-    return max(3, min(6, -math.floor(math.log10(smallest))))
+def digits_of(low: float, high: float, margin: float) -> int:
+    """Places that show an interval: three, or as many, up to six, as keep its ends on their side of 0 and the margin.
+
+    Example:
+        >>> digits_of(-0.02, 0.01, 0.05), digits_of(0.0003, 0.02, 0.01), digits_of(0.002, 0.02, 0.0005)
+        (3, 4, 4)
+    """
+    if math.isnan(low) or math.isnan(high):
+        return 3
+    fewest = max(3, min(6, -math.floor(math.log10(margin))))
+    return next((digits for digits in range(fewest, 7) if _shows(low, high, margin, digits)), fewest)
+
+
+def _shows(low: float, high: float, margin: float, digits: int) -> bool:
+    pairs = [(end, edge) for end in (low, high) for edge in (-margin, 0.0, margin)]
+    return all(_side(end - edge) == _side(round(end, digits) - round(edge, digits)) for end, edge in pairs)
+
+
+def _side(value: float) -> int:
+    return (value > 1e-12) - (value < -1e-12)

@@ -27,10 +27,10 @@ class ArmFacts:
     def warning(self) -> str:
         """Said when a run ended at its epoch limit: it may not have converged."""
         ended = sum(one.epochs_run >= one.epoch_limit and not one.stopped_early for one in self.costs)
-        late = sum(one.best_epoch >= one.epoch_limit - 1 for one in self.costs)
+        late = sum(one.best_epoch >= one.epoch_limit - 1 and not one.stopped_early for one in self.costs)
         if not ended:
             return ""
-        return f"{ended} of {len(self.costs)} runs ended at the epoch limit, {late} of them at their best epoch"
+        return f"{ended} of {len(self.costs)} runs ended at their epoch limit, {late} had their best epoch there"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cxr_experiments.evidence.comparison import Comparison
 from cxr_experiments.record.report.facts import StudyFacts
+from cxr_experiments.record.report.tables import Table
 
 REFERENCES = (
     "Obuchowski, Rockette (1995), Commun. Stat. Simul. Comput. 24, 285-308: random readers and cases",
@@ -42,7 +43,8 @@ def methods_paragraph(facts: StudyFacts, comparison: Comparison) -> str:
         f"a seed varied {varied}, and all arms shared it. {comparison.label} was judged on {where}. Thresholds "
         f"({facts.threshold_rule}) were frozen on validation images. Differences were analysed after Obuchowski and "
         f"Rockette with Hillis' degrees of freedom, seeds as random readers and patients as random cases, covariances "
-        f"by jackknife over patients. {family}. With limits L and U of the difference (positive is better) and a "
+        f"by jackknife over patients; the interval of one arm's mean is the single-arm analysis on the logit scale. "
+        f"{family}. With limits L and U of the difference (positive is better) and a "
         f"margin m of {comparison.margin:g}: L > m better; 0 < L <= m better with relevance unresolved, or within the "
         f"margin if U <= m; mirrored for worse; L <= 0 <= U inside (-m, m) equivalent; anything else not resolved."
     )
@@ -61,9 +63,9 @@ CLAIM_ITEMS = (
     ("9 Data preprocessing", "data"),
     ("10 Selection of data subsets", "data"),
     ("11 De-identification", ""),
-    ("12 Missing data", "data"),
+    ("12 Missing data", ""),
     ("13 Image acquisition protocol", ""),
-    ("14 Definition of the reference standard", "class folders of the data set"),
+    ("14 Definition of the reference standard", "labels as the data set gives them"),
     ("15 Rationale for the reference standard", ""),
     ("16 Source of reference annotations", ""),
     ("17 Annotation of test set", ""),
@@ -95,3 +97,27 @@ CLAIM_ITEMS = (
     ("43 Availability of software, model, data", "commands and commit"),
     ("44 Sources of funding", ""),
 )
+
+
+def claim_table(facts: StudyFacts, comparison: Comparison) -> Table:
+    """The checklist, each item filled by the study or left to the authors."""
+    first = comparison.differences[0]
+    known = {
+        "question": facts.question,
+        "data": "see Data",
+        "split": "patient-grouped, stratified by label, by hashes over seed and group",
+        "patients": "patients" if first.num_patients else "not verifiable",
+        "counts": f"{first.num_images:,} images, {first.num_patients or 'unknown'} patient keys judged; see Data",
+        "seeds": f"random, seeds {', '.join(map(str, facts.seeds))}",
+        "metric": comparison.label,
+        "methods": "see Methods",
+        "stage": f"on {facts.stage}",
+        "results": "see the first tables",
+        "commands and commit": f"commit {facts.commit or 'not known'}; see Commands",
+    }
+    filled = {item: known.get(said, said) for item, said in CLAIM_ITEMS}
+    rows = tuple((item, said or "to be filled by the authors") for item, said in filled.items())
+    unfilled = [item.partition(" ")[0] for item, said in filled.items() if not said]
+    count = len(rows) - len(unfilled)
+    note = f"{count} of {len(rows)} items are told by the study itself; its authors fill items {', '.join(unfilled)}."
+    return Table("CLAIM checklist, 2024 update", note, ("item", "this study"), rows)

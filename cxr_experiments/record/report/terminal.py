@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from cxr_experiments.evidence.comparison import Comparison
 from cxr_experiments.record.report.tables import (
     Table,
     checks_table,
+    degrees_text,
+    difference_text,
     interval,
     limits,
     noise_table,
@@ -21,9 +24,12 @@ def terminal_lines(comparison: Comparison) -> list[str]:
     lines = [one.sentence for one in comparison.differences]
     lines += ["", *(f"{name}: {comparison.label} {interval(estimate)}" for name, estimate in comparison.arms)]
     for one in comparison.differences:
-        found = f"{one.arm} - baseline: {interval(one.difference)}, p {p_text(one.adjusted_p_value)}"
-        own = limits(one.pointwise.low, one.pointwise.high)
-        lines.append(f"{found}, pointwise {own}, {one.degrees_of_freedom:.0f} degrees of freedom")
+        found = f"{one.arm} - {comparison.arms[0][0]}: {difference_text(one, comparison)}"
+        if not math.isnan(one.p_value):
+            own = limits(one.pointwise.low, one.pointwise.high) if comparison.family_size > 1 else ""
+            found += f", p {p_text(one.adjusted_p_value)}{', alone ' * bool(own)}{own}"
+            found += f", {degrees_text(one.degrees_of_freedom)} degrees of freedom"
+        lines.append(found)
     for table in (noise_table(comparison), subgroups_table(comparison), checks_table(comparison)):
         if table.rows:
             lines += ["", *_aligned(table)]

@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -20,13 +21,15 @@ from cxr_experiments.images.decode import encode_png
 from cxr_experiments.record import figures
 from cxr_experiments.record.report.disagreements import disagreements
 from cxr_experiments.record.report.facts import StudyFacts
-from cxr_experiments.record.report.methods import CLAIM_ITEMS, REFERENCES, STRESS, methods_paragraph
+from cxr_experiments.record.report.methods import REFERENCES, STRESS, claim_table, methods_paragraph
 from cxr_experiments.record.report.tables import (
     Table,
+    changes_table,
     checks_table,
     costs_table,
     noise_table,
     results_table,
+    runs_table,
     subgroups_table,
 )
 
@@ -51,10 +54,12 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     tables = {
         "results": results_table(comparison, facts),
-        "costs": costs_table(facts),
+        "costs": costs_table(comparison, facts),
+        "changes": changes_table(facts),
         "noise": noise_table(comparison),
         "subgroups": subgroups_table(comparison),
         "checks": checks_table(comparison),
+        "runs": runs_table(comparison, facts),
         "claim": claim_table(facts, comparison),
     }
     drawn = _figures(folder, facts, comparison, arms)
@@ -71,6 +76,7 @@ def write_report(
         tables=tables,
         figures=drawn,
         disagreements=_shown(arms, films),
+        standing=standing(facts),
         with_films=films is not None,
         methods=methods_paragraph(facts, comparison),
         stress=STRESS,
@@ -87,11 +93,12 @@ def write_report(
 def markdown(facts: StudyFacts, comparison: Comparison, tables: dict[str, Table]) -> str:
     """The report as Markdown: command, commit, hardware and time first, then verdicts and tables."""
     mark = _marks(facts, comparison)
+    told = f"Commit {facts.commit or 'not known'}; {facts.hardware}; {hours(facts.duration_s)} of training."
     lines = [f"# {_md(facts.question or facts.name)}{mark}", "", "```", *facts.commands, "```", ""]
-    lines += [f"Commit {facts.commit or 'not known'}; {facts.hardware}; {hours(facts.duration_s)} of training.", ""]
+    lines += [_md(told), "", _md(standing(facts)), ""]
     lines += [f"- {_md(one.sentence)}" for one in comparison.differences]
-    lines += ["", "![forest plot](forest.png)", ""]
-    for name in ("results", "costs", "noise", "subgroups", "checks"):
+    lines += ["", "![forest plot](forest.png)", "", *(f"- {_md(note)}" for note in comparison.notes), ""]
+    for name in ("results", "costs", "changes", "noise", "subgroups", "checks", "runs"):
         if tables[name].rows:
             lines += [
                 f"## {_md(tables[name].title)}{mark}",
@@ -102,13 +109,25 @@ def markdown(facts: StudyFacts, comparison: Comparison, tables: dict[str, Table]
                 "",
             ]
     if facts.noise_floor:
-        lines += ["## Noise floor", "", _md(facts.noise_floor), ""]
+        lines += [f"## Noise floor{mark}", "", _md(facts.noise_floor), ""]
     if facts.failed:
         lines += ["## Left out", "", *(f"- {_md(cell)}: {_md(reason)}" for cell, reason in facts.failed), ""]
     lines += ["## Data", "", *(f"- {_md(key)}: {_md(value)}" for key, value in facts.data_card.items()), ""]
     lines += ["## Methods", "", _md(methods_paragraph(facts, comparison)), "", STRESS, ""]
-    lines += [f"- {one}" for one in REFERENCES]
+    lines += [*(f"- {one}" for one in REFERENCES), ""]
+    claim = tables["claim"]
+    lines += [f"## {claim.title}", "", _md(claim.note), "", *_md_table(claim)]
     return "\n".join(lines) + "\n"
+
+
+def standing(facts: StudyFacts) -> str:
+    """On what the study was judged, how often the test split was opened so far, and what that makes of it."""
+    looks = f"Looks at the test split on record: {facts.looks}."
+    if facts.stage != "test":
+        return f"Study {facts.name}, judged on {facts.stage}; the test split was not opened for this. {looks}"
+    told = f"Study {facts.name}, judged on the test split. {looks}"
+    exploratory = "Exploratory: this data set was opened under another locked protocol before; this confirms nothing."
+    return f"{told} {exploratory}" if facts.exploratory else told
 
 
 def csv_text(comparison: Comparison) -> str:
@@ -133,35 +152,14 @@ def csv_text(comparison: Comparison) -> str:
 def latex(table: Table, facts: StudyFacts, comparison: Comparison) -> str:
     """The results table for a paper (booktabs)."""
     columns = " & ".join(_tex(name) for name in table.columns)
-    body = "\n".join(" & ".join(_tex(cell) for cell in row) + r" \\" for row in table.rows)
+    # the braces keep a row that begins with a bracket from being read as an option of the line break before it
+    body = "\n".join("{}" + " & ".join(_tex(cell) for cell in row) + r" \\" for row in table.rows)
     caption = _tex(f"{facts.name}{_marks(facts, comparison)}. {table.note}")
     return (
         "% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\\small\n"
         f"\\caption{{{caption}}}\n\\begin{{tabular}}{{{'l' * len(table.columns)}}}\n\\toprule\n"
         f"{columns} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}\n"
     )
-
-
-def claim_table(facts: StudyFacts, comparison: Comparison) -> Table:
-    """The checklist, each item filled by the study or left to the authors."""
-    first = comparison.differences[0]
-    known = {
-        "question": facts.question,
-        "data": "; ".join(f"{key}: {value}" for key, value in facts.data_card.items()),
-        "split": "patient-grouped, stratified by label, by hashes over seed and group",
-        "patients": "patients" if first.num_patients else "not verifiable",
-        "counts": f"{first.num_images:,} images, {first.num_patients:,} patient keys judged",
-        "seeds": f"random, seeds {', '.join(map(str, facts.seeds))}",
-        "metric": comparison.label,
-        "methods": "see Methods",
-        "stage": f"on {facts.stage}",
-        "results": "see the first tables",
-        "commands and commit": f"commit {facts.commit or 'not known'}; commands below",
-    }
-    rows = tuple((item, known.get(said, said) or "to be filled by the authors") for item, said in CLAIM_ITEMS)
-    filled = sum(bool(known.get(said, said)) for _, said in CLAIM_ITEMS)
-    note = f"{filled} of {len(rows)} items are told by the study itself; the others only its authors can fill."
-    return Table("CLAIM checklist, 2024 update", note, ("item", "this study"), rows)
 
 
 def hours(seconds: float) -> str:
@@ -227,16 +225,17 @@ def _md_table(table: Table) -> list[str]:
 
 def _md(text: str) -> str:
     """Markdown in which names mean themselves."""
-    for mark in "\\`*_<>|#":
+    for mark in "\\`*_<>|#$~":
         text = text.replace(mark, f"\\{mark}")
-    return text.replace("\n", " ")
+    return " ".join(text.replace("](", "]\\(").split())
 
 
 def _tex(text: str) -> str:
     """LaTeX in which names mean themselves."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"}
     special |= {mark: f"\\{mark}" for mark in "&%$#_{}"}
-    return "".join(special.get(mark, mark) for mark in text.replace("\n", " "))
+    minus = re.sub(r"(?<![^\s\[])-(?=[.\d])", "\u2212", " ".join(text.split()))
+    return "".join({**special, "\u2212": "$-$"}.get(mark, mark) for mark in minus)
 
 
 def _write(path: Path, text: str) -> None:
