@@ -13,6 +13,8 @@ from cxr_experiments.config.compose import CONF_DIR, home, register
 from cxr_experiments.config.schema import ExperimentConfig
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cxr_experiments.learning.pipeline import Pipeline
     from cxr_experiments.learning.trainer import Trained
     from cxr_experiments.record.results import Costs
@@ -92,5 +94,12 @@ def costs_of(trained: Trained, batches: Pipeline, config: ExperimentConfig, num_
     )
 
 
+def tell_cells(sweep: Path, config: ExperimentConfig) -> None:
+    """After a sweep: its runs by cell on the terminal, and a summary of each cell in MLflow."""
+    from cxr_experiments.record.sweep import tell_sweep
+
+    tell_sweep(sweep, home() / "runs", config.tracking)
+
+
 if __name__ == "__main__":
-    run_command(main, "config", ExperimentConfig)
+    run_command(main, "config", ExperimentConfig, after_sweep=tell_cells)

@@ -25,7 +25,7 @@ KERAS_KEYS = {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
 
 @pytest.fixture(scope="module")
 def runs(sweep: Sweep, evaluated: Said) -> list[Any]:
-    """MLflow's runs of the sweep, evaluated."""
+    """MLflow's runs of the sweep, evaluated; the summaries of its cells stand beside them."""
     from mlflow import MlflowClient
 
     assert evaluated.status == 0
@@ -35,7 +35,8 @@ def runs(sweep: Sweep, evaluated: Said) -> list[Any]:
     assert (
         Path(experiment.artifact_location.removeprefix("file://")) == sweep.home / "mlruns/artifacts/phantom-two_by_two"
     )
-    return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"]))
+    found = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    return [run for run in found if run.data.tags.get("kind") != "summary"]
 
 
 def test_failed_run_is_failed_with_its_reason(runs: list[Any]) -> None:

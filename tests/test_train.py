@@ -10,11 +10,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import SMALL, Command, Sweep
 
+from cxr_experiments.config.schema import TrackingConfig
 from cxr_experiments.record.run_folder import FAILED, FINISHED, KILLED, RunFolder, all_runs, read_json_lines, read_state
+from cxr_experiments.record.sweep import tell_sweep
 
 
 def runs_of(home: Path) -> list[RunFolder]:
@@ -43,6 +46,49 @@ def test_second_start_of_a_sweep_runs_only_what_is_missing(sweep: Sweep, command
 
 def finished(home: Path) -> list[RunFolder]:
     return [folder for folder in runs_of(home) if read_state(folder).status == FINISHED]
+
+
+def summaries_of(home: Path) -> list[Any]:
+    """MLflow's summary runs of the sweep, in the order in which the printed link shows them."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{home}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("phantom-two_by_two")
+    assert experiment is not None
+    by_start = ["attributes.start_time ASC"]
+    return list(client.search_runs([experiment.experiment_id], "tags.kind = 'summary'", order_by=by_start))
+
+
+def test_sweep_with_a_failed_job_prints_and_keeps_its_finished_cells(sweep: Sweep) -> None:
+    lines = sweep.said.out.splitlines()
+    start = next(n for n, line in enumerate(lines) if "validation AUROC of each cell" in line)
+    names = [line.removeprefix("SYNTHETIC ").split("  ")[0] for line in lines[start + 2 : start + 5]]
+    expected = ["depth=shallow data.image_size_px=16", "depth=shallow data.image_size_px=32"]
+    assert names == [*expected, "depth=standard data.image_size_px=32"]
+    assert lines[start + 5] == "1 of 4 jobs failed and are left out"
+    assert "viewStateShareKey=cells-" in lines[start + 6]
+    summaries = summaries_of(sweep.home)
+    assert [run.info.run_name for run in summaries] == [f"{name} (1 seed)" for name in names]
+    assert [run.data.params["depth"] for run in summaries] == ["shallow", "shallow", "standard"]
+    assert {run.data.tags["cxr.synthetic"] for run in summaries} == {"true"}
+
+
+def test_same_sweep_told_again_adds_nothing(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    before = [run.info.run_id for run in summaries_of(sweep.home)]
+    (folder,) = (sweep.home / "runs" / ".sweeps").iterdir()
+    tell_sweep(folder, sweep.home / "runs", TrackingConfig())
+    assert capsys.readouterr().out.strip() in sweep.said.out
+    assert [run.info.run_id for run in summaries_of(sweep.home)] == before
+
+
+def test_table_of_cells_needs_no_tracker(sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(sweep.home / "runs", tmp_path / "runs")
+    (folder,) = (tmp_path / "runs" / ".sweeps").iterdir()
+    tell_sweep(folder, tmp_path / "runs", TrackingConfig(kind="disabled"))
+    said = capsys.readouterr().out
+    assert "depth=shallow data.image_size_px=16" in said
+    assert "http" not in said
+    assert not (tmp_path / "mlruns").exists()
 
 
 def test_run_folder_is_complete(sweep: Sweep) -> None:

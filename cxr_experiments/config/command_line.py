@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cxr_experiments.config.compose import CONF_DIR, leaf_keys, nearest, read_config
+from cxr_experiments.config.sweep import JobEnd, keep_job, new_folder
 from cxr_experiments.errors import ConfigError, CxrError, Terminated
 
 Config = TypeVar("Config")
@@ -52,6 +54,7 @@ def run_command(
     schema: type[Any],
     *,
     read_words: Callable[[list[str]], list[str]] = list,
+    after_sweep: Callable[[Path, Any], None] | None = None,
 ) -> None:
     """Run a command's Hydra `main` and exit: 0, 2 for a mistake of the user's, 130 for Ctrl-C, 143 for SIGTERM.
 
@@ -60,13 +63,15 @@ def run_command(
         config_name: its primary config in conf/.
         schema: the dataclass behind that config, for the nearest match.
         read_words: the command's own reading of its words, before Hydra sees them.
+        after_sweep: called with the sweep's folder and its first config when a sweep has ended, failed jobs or not.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
         sys.argv[1:] = as_text(read_words(sys.argv[1:]))
         with _full_errors():
-            check_sweep(config_name, schema)
-            main()
+            sweep = check_sweep(config_name, schema)
+            with _followed_by(after_sweep, sweep):
+                main()
     except (HydraException, OmegaConfBaseException) as error:
         _fail(translate(error, schema), EXIT_MISTAKE)
     except ValueError as error:
@@ -98,14 +103,34 @@ def run_job(composed: DictConfig, schema: type[Config], job: Callable[[Config], 
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # what is left in the buffer goes there
             raise Mistake("the output was closed before its end") from error
         return
-    overrides = " ".join(HydraConfig.get().overrides.task)
+    settings, words = HydraConfig.get(), tuple(HydraConfig.get().overrides.task)
+    end = JobEnd(settings.job.num, words, str(composed.get("experiment_name") or ""), "", "")
     try:
-        job(read_config(composed, schema))
+        returned = job(read_config(composed, schema))
     except Exception as error:
-        print(f"FAILED {overrides}: {error}", file=sys.stderr, flush=True)
+        print(f"FAILED {' '.join(words)}: {error}", file=sys.stderr, flush=True)
+        keep_job(Path(settings.sweep.dir), replace(end, failure=f"{type(error).__name__}: {error}"))
         if isinstance(error, CxrError):
-            raise FailedJob(overrides) from error
+            raise FailedJob(" ".join(words)) from error
         raise
+    keep_job(Path(settings.sweep.dir), replace(end, returned="" if returned is None else str(returned)))
+
+
+@contextmanager
+def _followed_by(after_sweep: Callable[[Path, Any], None] | None, sweep: Sweep | None) -> Iterator[None]:
+    """A failed job ends a sweep with an error, after all others: what finished is worth telling then too.
+
+    Ctrl-C and SIGTERM are no `Exception`: who stops a sweep wants it to stop.
+    """
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    if after_sweep and sweep:
+        after_sweep(sweep.folder, sweep.config)
+    if failure:
+        raise failure
 
 
 def _fail(message: str, status: int) -> None:
@@ -133,17 +158,36 @@ def _full_errors() -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = before
 
 
-def check_sweep(config_name: str, schema: type[Any]) -> None:
-    """Compose and range-check every job of a sweep: the last one's typing error is told before the first runs."""
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep before its first job: the folder that all its jobs will name, and the first job's config."""
+
+    folder: Path
+    config: Any
+
+
+def check_sweep(config_name: str, schema: type[Any]) -> Sweep | None:
+    """Compose and range-check every job of a sweep: the last one's typing error is told before the first runs.
+
+    Its folder is written into the command line, since its default holds the time: so every job names the same one,
+    in whichever process it runs, and it is known here when they have ended.  None without -m.
+    """
     args = get_args_parser().parse_args()
     if not args.multirun or args.help or args.cfg or args.info:
-        return
+        return None
     overrides = OverridesParser.create().parse_overrides(args.overrides)
     jobs = BasicSweeper.split_arguments([o for o in overrides if not o.key_or_group.startswith("hydra")], None)[0]
+    typed = [word for word in args.overrides if word.startswith("hydra.sweep.dir=")]
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        for job in jobs:
-            read_config(compose(args.config_name or config_name, list(job), return_hydra_config=True), schema)
+        composed = [compose(args.config_name or config_name, [*job, *typed], return_hydra_config=True) for job in jobs]
+        configs = [read_config(one, schema) for one in composed]
+        folder = Path(composed[0].hydra.sweep.dir).absolute()
     GlobalHydra.instance().clear()
+    if not typed:
+        folder = new_folder(folder)
+        place = sys.argv.index(args.overrides[0]) if args.overrides else len(sys.argv)
+        sys.argv.insert(place, f"hydra.sweep.dir={escaped(str(folder))}")
+    return Sweep(folder, configs[0])
 
 
 def translate(error: Exception, schema: type[Any]) -> str:

@@ -216,6 +216,7 @@ def _card(plan: RunPlan, provenance: Provenance) -> RunCard:
         name=run_name(plan.config, identity.replicate),
         params=told_params(plan.config),
         tags={
+            **plan.config.tags,
             "cxr.run_id": identity.run_id,
             "cxr.replicate": str(identity.replicate),
             "cxr.synthetic": str(manifest.synthetic).lower(),

@@ -22,6 +22,7 @@ from cxr_experiments.study.confirm import is_exploratory
 from cxr_experiments.study.judge import Judged, Trained, answers, arm_of, paired_arms, read_stage
 from cxr_experiments.study.noise import fresh_spec, num_differing, replicates_of
 from cxr_experiments.study.plan import Arm, Places, asked_cells, repetitions
+from cxr_experiments.study.summaries import has_place, tell_arms
 
 STAGES = {"val": "validation", "test": "test"}
 NOTHING_TRAINED = Trained()
@@ -67,6 +68,8 @@ def report(
         films = films_of(arms[0], comparison.dataset_digest)
         path = write_report(films_folder(name, split), facts, comparison, judged.arms, films=films)
         console.say(f"report with films: {path}")
+    if trained.run_ids or has_place(config):
+        tell_arms(name, config, arms, [judged.stored[arm.spec.name] for arm in arms])
     return comparison
 
 

@@ -9,12 +9,16 @@ from cxr_experiments.record.tracking.runs import (
     log_model,
     start_run,
 )
+from cxr_experiments.record.tracking.summaries import Summary, keep_summaries, keep_view
 
 __all__ = [
     "RunCard",
+    "Summary",
     "TrackingPlace",
     "end_run",
     "find_place",
+    "keep_summaries",
+    "keep_view",
     "log_epoch",
     "log_final",
     "log_model",

@@ -37,8 +37,8 @@ class RunCard:
     dataset_digest: str = ""
 
 
-def start_run(place: TrackingPlace | None, card: RunCard) -> str:
-    """Open a RUNNING run and return MLflow's id; "" when tracking is disabled.
+def start_run(place: TrackingPlace | None, card: RunCard, *, started_ms: int | None = None) -> str:
+    """Open a RUNNING run, started now unless told otherwise, and return its id; "" when tracking is disabled.
 
     Raises:
         TrackingError: the store cannot be reached or written.
@@ -53,7 +53,7 @@ def start_run(place: TrackingPlace | None, card: RunCard) -> str:
         client = client_of(place.uri)
         # A digest there has at most 36 characters; the whole one is a tag.
         data = MetaDataset(HTTPDatasetSource(card.dataset_source), card.dataset_source, card.dataset_digest[:36])
-        run = client.create_run(place.experiment_id, run_name=card.name, tags=dict(card.tags))
+        run = client.create_run(place.experiment_id, started_ms, dict(card.tags), card.name)
         run_id = str(run.info.run_id)
         client.log_batch(run_id, params=[Param(key, str(value)[:6000]) for key, value in card.params.items()])
         client.log_inputs(
