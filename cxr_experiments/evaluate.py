@@ -85,32 +85,34 @@ def evaluate_run(folder: RunFolder, config: EvaluateConfig) -> tuple[Evidence, b
 
     Predictions that it already has are judged again without reading an image; a new threshold goes into the ledger too.
     """
-    from cxr_experiments.evidence.evaluation import read_predictions, score
+    from cxr_experiments.evidence.evaluation import read_predictions
     from cxr_experiments.record import results
 
     trained = with_root(load_config(folder.file("config.yaml")), config.data.root)
+    validation = read_predictions(folder.predictions("val"))
     threshold = frozen_threshold(folder, config.threshold)
     if folder.predictions("test").is_file():
         predictions = read_predictions(folder.predictions("test"))
         record_second_look(folder, threshold)
     else:
         predictions = open_test_split(folder, trained, threshold)
-    scores = score(predictions, threshold, patients_verifiable=all(predictions.patient))
-    evidence = results.Evidence(predictions, threshold, scores, synthetic=trained.data.source == "phantom")
+    synthetic = trained.data.source == "phantom"
+    evidence = results.judge_test(predictions, validation, threshold, synthetic=synthetic)
     return evidence, results.keep_test(folder, evidence)
 
 
 def evaluate_locked(folder: RunFolder, root: str | None) -> None:
     """Score one cell of a study whose protocol is locked, at the threshold that training froze, and tell MLflow."""
-    from cxr_experiments.evidence.evaluation import score
+    from cxr_experiments.evidence.evaluation import read_predictions
     from cxr_experiments.record import results
 
     if folder.predictions("test").is_file():
         return
+    validation = read_predictions(folder.predictions("val"))
     trained, threshold = with_root(load_config(folder.file("config.yaml")), root), results.read_threshold(folder)
     predictions = open_test_split(folder, trained, threshold, locked=True)
-    scores = score(predictions, threshold, patients_verifiable=all(predictions.patient))
-    evidence = results.Evidence(predictions, threshold, scores, synthetic=trained.data.source == "phantom")
+    synthetic = trained.data.source == "phantom"
+    evidence = results.judge_test(predictions, validation, threshold, synthetic=synthetic)
     results.keep_test(folder, evidence)
     try:
         tell_mlflow(folder, EvaluateConfig(run=folder.run_id), evidence)
@@ -128,7 +130,7 @@ def tell_mlflow(folder: RunFolder, config: EvaluateConfig, evidence: Evidence) -
 
     where = config.tracking or load_config(folder.file("config.yaml")).tracking
     place, mlflow_id = tracking.find_place(where, home(), folder.file("mlflow.json"))
-    files = ("scores.csv", "threshold_test.json", "predictions_test.csv", "figures")
+    files = ("scores.csv", "calibration.csv", "threshold_test.json", "predictions_test.csv", "figures")
     values = results.final_values(evidence.scores)
     tracking.log_final(place, mlflow_id, values, [folder.file(name) for name in files])
 

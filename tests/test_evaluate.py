@@ -30,6 +30,28 @@ def test_every_run_gets_test_predictions_scores_and_figures(folders: list[RunFol
         assert folder.file("figures/test_roc.png").is_file()
 
 
+def test_every_score_states_its_method_and_calibration_stands_beside(folders: list[RunFolder]) -> None:
+    for folder in folders:
+        scores = {one.name: one for one in read_scores(folder.file("scores.csv"))}
+        assert all(one.method for one in scores.values())
+        frozen, redrawn = (scores[f"test_sensitivity_at_{name}"] for name in ("frozen", "redrawn"))
+        assert frozen.value == pytest.approx(redrawn.value)
+        assert "interval conditional on it" in frozen.note
+        calibration = [one.name for one in read_scores(folder.file("calibration.csv"))]
+        for split in ("val", "test"):
+            for name in ("as_trained", "tempered", "prior_corrected_stated_prevalence"):
+                assert f"{split}_log_loss_{name}" in calibration
+        assert len(set(calibration)) == len(calibration) == 50
+
+
+def test_what_a_temperature_changes_is_said_in_one_line(evaluated: Said, sweep: Sweep) -> None:
+    for said, runs in ((evaluated, 3), (sweep.said, 3)):
+        lines = [line for line in said.out.splitlines() if "temperature" in line]
+        assert len(lines) == runs
+        assert all(line.startswith("SYNTHETIC ") for line in lines)
+        assert all("log loss " in line and "[" in line for line in lines if "no temperature" not in line)
+
+
 def test_test_rows_were_neither_trained_on_nor_validated(folders: list[RunFolder]) -> None:
     for folder in folders:
         sides = [line.split(",") for line in folder.file("split.csv").read_text().splitlines()[1:]]

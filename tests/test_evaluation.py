@@ -27,8 +27,8 @@ from cxr_experiments.evidence.evaluation import (
     write_predictions,
     write_scores,
 )
-from cxr_experiments.evidence.metrics import auroc, sigmoid
-from cxr_experiments.evidence.stats import patient_bootstrap
+from cxr_experiments.evidence.metrics import average_precision, sigmoid
+from cxr_experiments.evidence.stats import auroc_interval, patient_bootstrap
 from cxr_experiments.images.manifest import ImageRow, Manifest
 
 FIXED = Threshold(value=0.3, rule="sensitivity_at", target=0.95, num_images=80)
@@ -248,9 +248,12 @@ def test_logit_that_is_not_finite_names_run_and_image() -> None:
         )
 
 
-AT_THRESHOLD = ("balanced_accuracy", "sensitivity", "specificity", "f1", "accuracy")
+AT_THRESHOLD = (
+    *("balanced_accuracy", "sensitivity", "specificity", "f1", "accuracy", "mcc"),
+    *("ppv", "npv", "ppv_stated_prevalence", "npv_stated_prevalence"),
+)
 NAMES = (
-    *("auroc", "average_precision", "brier", "log_loss"),
+    *("auroc", "average_precision", "brier", "log_loss", "calibration_slope", "calibration_intercept", "ece"),
     *(f"{name}_at_half" for name in AT_THRESHOLD),
     *(f"{name}_at_frozen" for name in AT_THRESHOLD),
 )
@@ -267,25 +270,30 @@ def test_scores_bear_the_agreed_names_and_agree_with_scikit_learn() -> None:
         called = probability >= threshold
         assert found[f"test_f1_{suffix}"] == pytest.approx(reference.f1_score(label, called))
         assert found[f"test_sensitivity_{suffix}"] == pytest.approx(reference.recall_score(label, called))
+        assert found[f"test_mcc_{suffix}"] == pytest.approx(reference.matthews_corrcoef(label, called))
+        assert found[f"test_ppv_{suffix}"] == pytest.approx(reference.precision_score(label, called))
+        assert found[f"test_npv_{suffix}"] == pytest.approx(reference.precision_score(1 - label, ~called))
 
 
 def test_every_score_has_its_interval_and_its_n() -> None:
     predictions = simulated(300)
     scores = score(predictions, FIXED, patients_verifiable=True, seed=4)
     for one in scores:
-        assert one.low <= one.value <= one.high
+        assert one.low <= one.value <= one.high or one.name == "val_ece"
         assert (one.num_images, one.num_patients) == (300, 150)
-    wanted = patient_bootstrap(auroc, predictions.label, predictions.probability, predictions.patient, seed=4)
-    assert (scores[0].low, scores[0].high) == (wanted.low, wanted.high)
+    rows = (predictions.label, predictions.probability, predictions.patient)
+    closed, drawn = auroc_interval(*rows), patient_bootstrap(average_precision, *rows, seed=4)
+    assert [(one.low, one.high) for one in scores[:2]] == [(closed.low, closed.high), (drawn.low, drawn.high)]
 
 
 def test_patients_that_are_not_verifiable_give_intervals_over_images_named_so() -> None:
     predictions = simulated(300)
     scores = score(predictions, FIXED, patients_verifiable=False)
     assert {one.num_patients for one in scores} == {0}
-    wanted = patient_bootstrap(auroc, predictions.label, predictions.probability, np.full(300, ""), seed=0)
-    assert (scores[0].low, scores[0].high) == (wanted.low, wanted.high)
-    assert score_table(scores, synthetic=False)[-1] == "intervals: bootstrap over images (patients not verifiable)"
+    rows = (predictions.label, predictions.probability, np.full(300, ""))
+    closed, drawn = auroc_interval(*rows), patient_bootstrap(average_precision, *rows, seed=0)
+    assert [(one.low, one.high) for one in scores[:2]] == [(closed.low, closed.high), (drawn.low, drawn.high)]
+    assert score_table(scores, synthetic=False)[-1] == "95 % intervals over images (patients not verifiable)"
 
 
 def test_values_on_the_rows_that_set_the_threshold_say_so() -> None:
@@ -301,19 +309,25 @@ def test_values_on_the_rows_that_set_the_threshold_say_so() -> None:
 def test_undefined_draws_and_degenerate_intervals_are_noted_not_hidden() -> None:
     few = simulated(4)
     notes = {one.name: one.note for one in score(few, FIXED, patients_verifiable=True)}
-    assert "of 2000 draws undefined (one class)" in notes["val_auroc"] or "every draw" in notes["val_auroc"]
+    assert "of 2000 draws undefined (one class)" in notes["val_average_precision"]
     one_class = dataclasses.replace(simulated(30), label=np.ones(30, dtype=np.int8))
     scores = {one.name: one for one in score(one_class, FIXED, patients_verifiable=True)}
     assert math.isnan(scores["val_auroc"].value)
-    assert "2000 of 2000 draws undefined" in scores["val_auroc"].note
+    assert scores["val_auroc"].note == "one class only"
+    assert "2000 of 2000 draws undefined" in scores["val_average_precision"].note
     perfect = dataclasses.replace(simulated(30), probability=simulated(30).label.astype(float))
-    first = score(perfect, FIXED, patients_verifiable=True)[0]
-    assert (first.value, first.low, first.high) == (1.0, 1.0, 1.0)
-    assert "the interval says too little" in first.note
+    first, second, *_ = score(perfect, FIXED, patients_verifiable=True)
+    assert first.value == 1.0
+    assert math.isnan(first.low)
+    assert math.isnan(first.high)
+    assert first.note == "an AUROC of 1 has no logit, hence no interval by this method"
+    assert (second.value, second.low, second.high) == (1.0, 1.0, 1.0)
+    assert "the interval says too little" in second.note
 
 
 def test_scores_come_back_as_they_were(tmp_path: Path) -> None:
-    scores = (*score(simulated(60), FIXED, patients_verifiable=True), Score("x", 0.1, 0.0, 1.0, 5, 0, 'odd, "note"'))
+    scored = [one for one in score(simulated(60), FIXED, patients_verifiable=True) if one.name != "val_ece"]
+    scores = (*scored, Score("x", 0.1, 0.0, 1.0, 5, 0, 'odd, "note"', "by hand"))
     write_scores(tmp_path / "scores.csv", scores)
     assert read_scores(tmp_path / "scores.csv") == scores
     undefined = Score("val_auroc", math.nan, math.nan, math.nan, 5, 2, "")
@@ -324,15 +338,24 @@ def test_scores_come_back_as_they_were(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "text"),
     [
-        ("val_auroc,high,0.1,0.2,5,2,", "found 'high'; expected a number or nan"),
-        ("val_auroc,0.1,0.1,0.2,5,-2,", "counts '5' and '-2'; expected two whole numbers"),
-        ("val_auroc,0.1,0.1,0.2,5,2", "6 cells; expected 7"),
+        ("val_auroc,high,0.1,0.2,5,2,,", "found 'high'; expected a number or nan"),
+        ("val_auroc,0.1,0.1,0.2,5,-2,,", "counts '5' and '-2'; expected two whole numbers"),
+        ("val_auroc,0.1,0.1,0.2,5,2", "6 cells; expected 8"),
     ],
 )
 def test_odd_scores_are_refused_with_file_and_line(tmp_path: Path, row: str, text: str) -> None:
     path = tmp_path / "scores.csv"
-    path.write_text(f"name,value,low,high,num_images,num_patients,note\n{row}\n")
+    path.write_text(f"name,value,low,high,num_images,num_patients,note,method\n{row}\n")
     with pytest.raises(RunError, match=f"line 2: found .*{text}|line 2: {text}"):
+        read_scores(path)
+
+
+def test_scores_from_before_methods_were_stated_are_read_and_odd_headers_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text("name,value,low,high,num_images,num_patients,note\nval_auroc,0.9,0.8,0.95,5,2,\n")
+    assert read_scores(path) == (Score("val_auroc", 0.9, 0.8, 0.95, 5, 2, "", ""),)
+    path.write_text("name,value,low,high,num_images,num_patients,remark\nval_auroc,0.9,0.8,0.95,5,2,\n")
+    with pytest.raises(RunError, match=r"line 1: found the header .*num_patients,note,method"):
         read_scores(path)
 
 
@@ -341,14 +364,15 @@ def test_table_is_aligned_and_every_line_of_phantoms_says_synthetic() -> None:
     plain = score_table(scores, synthetic=False)
     marked = score_table(scores, synthetic=True)
     assert marked == [f"SYNTHETIC {line}" for line in plain]
-    body = plain[1:-1]
-    assert len(body) == len(NAMES)
-    assert len({line.index("[") for line in body}) == 1
-    assert len({line.index("]") for line in body}) == 1
+    body, methods = plain[1 : 1 + len(NAMES)], plain[1 + len(NAMES) : -1]
+    assert len({line.index("[") for line in body if "[" in line}) == 1
+    assert sum("[" in line for line in body) == len(NAMES) - 1, "the expected calibration error has no interval"
+    assert [line.split(": ")[1] for line in methods] == list(dict.fromkeys(one.method for one in scores))
+    assert sorted(name for line in methods for name in line.split(": ")[2].split(", ")) == sorted(NAMES)
     assert plain[0].split("  ")[0] == "metric"
     for one, line in zip(scores, body, strict=True):
         assert line.split()[:2] == [one.name, f"{one.value:.4f}"]
-        assert f"[{one.low:.4f}, {one.high:.4f}]" in line
+        assert (f"[{one.low:.4f}, {one.high:.4f}]" in line) == (one.name != "val_ece")
         assert " 120 " in line
         assert " 60" in line
     assert not any("SYNTHETIC" in line for line in plain)
@@ -363,5 +387,5 @@ def test_table_of_undefined_values_shows_no_number() -> None:
 def test_scoring_800_images_is_quick() -> None:
     predictions = simulated(800)
     start = time.perf_counter()
-    assert len(score(predictions, FIXED, patients_verifiable=True)) == 14
+    assert len(score(predictions, FIXED, patients_verifiable=True)) == 27
     assert time.perf_counter() - start < 3.0

@@ -6,6 +6,7 @@ phantoms begins with SYNTHETIC.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,6 +109,17 @@ def say_scores(evidence: Evidence) -> None:
     origin = f"{frozen.rule} {frozen.target:g}, set on {frozen.num_images} {frozen.set_on} images"
     given = "given beforehand" if frozen.rule == "fixed" else origin
     say(f"threshold {frozen.value:.4f} ({given})", synthetic=evidence.synthetic)
+    say(told_temperature(evidence), synthetic=evidence.synthetic)
+
+
+def told_temperature(evidence: Evidence) -> str:
+    """What one temperature for all logits changes: log loss before and after."""
+    named = {one.name.partition("_")[2]: one for one in evidence.calibration}
+    before, after = named["log_loss_as_trained"], named["log_loss_tempered"]
+    if math.isnan(after.value):
+        return f"no temperature: {after.note}"
+    told = [f"{one.value:.4f} [{one.low:.4f}, {one.high:.4f}]" for one in (before, after)]
+    return f"{after.note}: log loss {told[0]} -> {told[1]}; slopes and the prior-corrected: calibration.csv"
 
 
 def say_finished_before(folder: RunFolder) -> None:

@@ -16,6 +16,7 @@ from cxr_experiments.evidence.evaluation import (
     Predictions,
     Score,
     Stressed,
+    calibration_scores,
     read_scores,
     score,
     stress_scores,
@@ -46,11 +47,12 @@ class Costs:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One split's predictions, the threshold they are judged at, and the scores."""
+    """One split's predictions, the threshold they are judged at, the scores, and the probabilities' calibration."""
 
     predictions: Predictions
     threshold: Threshold
     scores: tuple[Score, ...]
+    calibration: tuple[Score, ...]
     synthetic: bool
 
 
@@ -74,12 +76,22 @@ def judge_validation(predictions: Predictions, rule: ThresholdConfig, manifest: 
     """Freeze the threshold on validation predictions and score them with it."""
     rows = (predictions.label, predictions.probability)
     threshold = choose_threshold(*rows, rule=rule.rule, value=rule.value, split=predictions.split)
-    scores = score(predictions, threshold, patients_verifiable=manifest.patients_verifiable)
-    return Evidence(predictions, threshold, scores, manifest.synthetic)
+    known = manifest.patients_verifiable
+    scores = score(predictions, threshold, patients_verifiable=known)
+    calibration = calibration_scores(predictions, predictions, patients_verifiable=known)
+    return Evidence(predictions, threshold, scores, calibration, manifest.synthetic)
+
+
+def judge_test(predictions: Predictions, validation: Predictions, threshold: Threshold, *, synthetic: bool) -> Evidence:
+    """Score test predictions at the frozen threshold; threshold and temperature come from `validation`."""
+    known = all(predictions.patient) and all(validation.patient)
+    scores = score(predictions, threshold, patients_verifiable=known, validation=validation)
+    calibration = calibration_scores(predictions, validation, patients_verifiable=known)
+    return Evidence(predictions, threshold, scores, calibration, synthetic)
 
 
 def keep_validation(folder: RunFolder, evidence: Evidence, robustness: Robustness, costs: Costs) -> None:
-    """Write what validation left: predictions, threshold, scores.csv, costs.json, figures.
+    """Write what validation left: predictions, threshold, scores.csv, calibration.csv, costs.json, figures.
 
     Stress logits go to stress.csv, the sample of the training rows to predictions_train.csv.
     """
@@ -88,12 +100,13 @@ def keep_validation(folder: RunFolder, evidence: Evidence, robustness: Robustnes
     write_stressed(folder.file("stress.csv"), robustness.stressed)
     write_predictions(folder.predictions("train"), robustness.fitted)
     write_scores(folder.file("scores.csv"), [*evidence.scores, *robustness.scores])
+    write_scores(folder.file("calibration.csv"), evidence.calibration)
     draw_evidence(folder, evidence)
     write_json(folder.file("costs.json"), asdict(costs))
 
 
 def keep_test(folder: RunFolder, evidence: Evidence) -> bool:
-    """Write test predictions, threshold, scores and figures; True when these are the run's test results.
+    """Write test predictions, threshold, scores, calibration and figures; True when these are the run's test results.
 
     The first threshold that the test split was judged at stays the run's: its scores stand in scores.csv.  Another one
     goes to a file of its own, scores_test_<rule>_<value>.csv, and nothing is overwritten.
@@ -104,8 +117,10 @@ def keep_test(folder: RunFolder, evidence: Evidence) -> bool:
         return False
     write_predictions(folder.predictions("test"), evidence.predictions)
     write_json(judged, asdict(threshold))
-    validation = [one for one in read_scores(folder.file("scores.csv")) if not one.name.startswith("test_")]
-    write_scores(folder.file("scores.csv"), [*validation, *evidence.scores])
+    for name, found in (("scores.csv", evidence.scores), ("calibration.csv", evidence.calibration)):
+        kept = read_scores(folder.file(name)) if folder.file(name).is_file() else ()
+        validation = [one for one in kept if not one.name.startswith("test_")]
+        write_scores(folder.file(name), [*validation, *found])
     draw_evidence(folder, evidence)
     return True
 

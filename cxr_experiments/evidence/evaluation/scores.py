@@ -1,127 +1,165 @@
-"""From predictions to scores: every metric with its interval and n, as values, as a CSV file and as a table to read."""
+"""From predictions to scores: every metric of a split with its interval, its method and its n."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
-from functools import partial
-from pathlib import Path
-
 import numpy as np
+from numpy.typing import NDArray
 
+from cxr_experiments.errors import DataError
 from cxr_experiments.evidence import metrics
-from cxr_experiments.evidence.calibration import Threshold
-from cxr_experiments.evidence.evaluation.csv_rows import csv_text, odd, parse_float, read_text, records, write_text
+from cxr_experiments.evidence.calibration import Threshold, choose_threshold, refuse_test
+from cxr_experiments.evidence.evaluation.estimates import Asked, Estimate, estimates, unit_of
 from cxr_experiments.evidence.evaluation.predictions import Predictions
-from cxr_experiments.evidence.stats import Interval, Metric, bootstrap_intervals, patient_clusters
+from cxr_experiments.evidence.evaluation.score_file import Score
+from cxr_experiments.evidence.metrics import Floats
+from cxr_experiments.evidence.stats import NUM_DRAWS, patient_clusters, patient_weights, percentile_interval
 
-RANKING = ("auroc", "average_precision", "brier", "log_loss")
-AT_THRESHOLD = ("balanced_accuracy", "sensitivity", "specificity", "f1", "accuracy")
-
-
-@dataclass(frozen=True)
-class Score:
-    """One number with its 95 % interval and n.
-
-    `name` is `{split}_{metric}`, then `_at_half` or `_at_frozen` where a threshold enters; value, low and high are
-    NaN where undefined; `num_patients` is 0 when patients are not verifiable: the interval is then over images.
-    """
-
-    name: str
-    value: float
-    low: float
-    high: float
-    num_images: int
-    num_patients: int
-    note: str
+OF_PROBABILITY = (
+    "auroc",
+    "average_precision",
+    "brier",
+    "log_loss",
+    "calibration_slope",
+    "calibration_intercept",
+    "ece",
+)
+AT_THRESHOLD = (
+    *("balanced_accuracy", "sensitivity", "specificity", "f1", "accuracy", "mcc"),
+    *("ppv", "npv", "ppv_stated_prevalence", "npv_stated_prevalence"),
+)
+REDRAWN = {
+    "balanced_accuracy": metrics.balanced_accuracy,
+    "sensitivity": metrics.sensitivity,
+    "specificity": metrics.specificity,
+    "accuracy": metrics.accuracy,
+}
 
 
 def score(
-    predictions: Predictions, threshold: Threshold, *, patients_verifiable: bool, seed: int = 0
+    predictions: Predictions,
+    threshold: Threshold,
+    *,
+    patients_verifiable: bool,
+    validation: Predictions | None = None,
+    seed: int = 0,
 ) -> tuple[Score, ...]:
-    """Every metric of the predictions' split, each with its bootstrap interval and n.
+    """Every metric of the predictions' split, each with its interval by its own method, and n.
 
     Args:
         predictions: rows of one split.
         threshold: frozen on validation rows; metrics `_at_frozen` use it, `_at_half` use 0.5.
-        patients_verifiable: draw patients; otherwise images, and `num_patients` is 0.
+        patients_verifiable: intervals over patients; otherwise over images, and `num_patients` is 0.
+        validation: the rows that the threshold was chosen on, where they are not these; adds `_at_redrawn`, whose
+            intervals draw those rows too and choose the threshold anew by the same rule in every draw.
         seed: of the bootstrap draws.
+
+    Raises:
+        LeakageError: `validation` holds rows of the test split.
     """
-    patients = predictions.patient if patients_verifiable else np.full(len(predictions.label), "")
-    num_patients = int(patient_clusters(patients).max()) + 1 if patients_verifiable else 0
-    wanted: dict[str, Metric] = {name: getattr(metrics, name) for name in RANKING}
+    patients = _patients(predictions, patients_verifiable)
+    asked = {name: Asked(name) for name in OF_PROBABILITY}
     for suffix, value in (("at_half", 0.5), ("at_frozen", threshold.value)):
-        wanted |= {f"{name}_{suffix}": partial(getattr(metrics, name), threshold=value) for name in AT_THRESHOLD}
-    rows = (predictions.label, predictions.probability)
-    intervals = bootstrap_intervals(wanted, *rows, patients, seed=seed)
+        asked |= {f"{name}_{suffix}": Asked(name, value) for name in AT_THRESHOLD}
+    found = estimates(asked, predictions, patients, seed=seed)
+    if validation is not None:
+        found |= _redrawn(predictions, validation, threshold, patients_verifiable=patients_verifiable, seed=seed)
+    num_patients = int(patient_clusters(patients).max()) + 1 if patients_verifiable else 0
     return tuple(
         Score(
             name=f"{predictions.split}_{name}",
-            value=metric(*rows),
-            low=intervals[name].low,
-            high=intervals[name].high,
+            value=one.value,
+            low=one.low,
+            high=one.high,
             num_images=len(predictions.label),
             num_patients=num_patients,
-            note=_note(name, predictions.split, threshold, intervals[name]),
+            note="; ".join([*_judged_at(name, predictions.split, threshold), *one.remarks]),
+            method=one.method,
         )
-        for name, metric in wanted.items()
+        for name, one in found.items()
     )
 
 
-def write_scores(path: Path, scores: Sequence[Score]) -> None:
-    """Write scores as CSV, one row each, under a temporary name and rename it."""
-    rows = [tuple(repr(cell) if isinstance(cell, float) else str(cell) for cell in astuple(one)) for one in scores]
-    write_text(path, csv_text([tuple(field.name for field in fields(Score)), *rows]))
+def redrawn_thresholds(
+    validation: Predictions, threshold: Threshold, patients: NDArray[np.str_], *, seed: int, num_draws: int = NUM_DRAWS
+) -> Floats:
+    """The threshold that its rule finds in each draw of validation patients.
 
+    Args:
+        validation: the rows that the threshold was chosen on.
+        threshold: rule and target are used.
+        patients: (n,) patient keys of the validation rows, "" where not known.
+        seed: of the draws.
+        num_draws: how many draws.
 
-def read_scores(path: Path) -> tuple[Score, ...]:
-    """Read what `write_scores` wrote.
+    Returns:
+        (draws,) float64; NaN where a draw lacks the class that the rule needs.
 
     Raises:
-        RunError: missing, unreadable or odd; the text names the file, the line and what was expected.
+        LeakageError: the rows are those of the test split.
     """
-    found = []
-    for line, cells in records(read_text(path), tuple(field.name for field in fields(Score)), path):
-        value, low, high = (parse_float(cell, "a number or nan", path, line, may_be_nan=True) for cell in cells[1:4])
-        if not all(re.fullmatch("[0-9]{1,12}", cell) for cell in cells[4:6]):
-            raise odd(path, line, f"counts {cells[4]!r} and {cells[5]!r}", "two whole numbers")
-        found.append(Score(cells[0], value, low, high, int(cells[4]), int(cells[5]), cells[6]))
-    return tuple(found)
+    refuse_test(validation.split)
+    number, found = np.arange(len(validation.label)), []
+    for weights in patient_weights(patients, num_draws=num_draws, seed=seed):
+        for draw in weights:
+            drawn = np.repeat(number, draw.astype(np.int64))
+            rows = (validation.label[drawn], validation.probability[drawn])
+            try:
+                again = choose_threshold(*rows, rule=threshold.rule, value=threshold.target, split=validation.split)
+                found.append(again.value)
+            except DataError:  # one class only
+                found.append(np.nan)
+    return np.array(found)
 
 
-def score_table(scores: Sequence[Score], *, synthetic: bool) -> list[str]:
-    """The scores as aligned lines for a terminal, with intervals, n and notes.
+def _redrawn(
+    predictions: Predictions,
+    validation: Predictions,
+    threshold: Threshold,
+    *,
+    patients_verifiable: bool,
+    seed: int,
+) -> dict[str, Estimate]:
+    """What the frozen threshold's own uncertainty adds; nothing where the threshold was given."""
+    refuse_test(validation.split)
+    if threshold.rule == "fixed":
+        return {}
+    # another stream: the two splits share no patient, and so they must not share a draw
+    thresholds = redrawn_thresholds(validation, threshold, _patients(validation, patients_verifiable), seed=seed + 1)
+    patients = _patients(predictions, patients_verifiable)
+    rows = (predictions.label, predictions.probability)
+    values: dict[str, Floats] = {name: np.full(len(thresholds), np.nan) for name in REDRAWN}
+    begin = 0
+    for weights in patient_weights(patients, num_draws=len(thresholds), seed=seed):
+        here = thresholds[begin : begin + len(weights)]
+        for value in np.unique(here[np.isfinite(here)]):
+            same = np.flatnonzero(here == value)
+            for name, metric in REDRAWN.items():
+                values[name][begin + same] = metric(*rows, threshold=float(value), weights=weights[same])
+        begin += len(weights)
+    method = f"bootstrap over {unit_of(patients)} of {predictions.split} and {validation.split}, {begin:,} draws"
+    found = {}
+    for name, metric in REDRAWN.items():
+        interval = percentile_interval(values[name])
+        left_out = (f"{interval.num_undefined} draws undefined (one class)",) if interval.num_undefined else ()
+        value = float(metric(*rows, threshold=threshold.value))
+        found[f"{name}_at_redrawn"] = Estimate(value, interval.low, interval.high, method, left_out)
+    return found
 
-    Every line begins with "SYNTHETIC " for phantoms; intervals over images are named so.
-    """
-    over_patients = all(one.num_patients for one in scores)
-    rows = [("metric", "value", "95 % interval", "images", "patients", "")]
-    for one in scores:
-        interval = "not defined" if np.isnan(one.low) else f"[{one.low:.4f}, {one.high:.4f}]"
-        value = "-" if np.isnan(one.value) else f"{one.value:.4f}"
-        patients = str(one.num_patients) if one.num_patients else "-"
-        rows.append((one.name, value, interval, str(one.num_images), patients, one.note))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = [
-        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:<{widths[2]}}  "
-        f"{row[3]:>{widths[3]}}  {row[4]:>{widths[4]}}  {row[5]}".rstrip()
-        for row in rows
-    ]
-    unit = "patients" if over_patients else "images (patients not verifiable)"
-    lines.append(f"intervals: bootstrap over {unit}")
-    return [f"SYNTHETIC {line}" for line in lines] if synthetic else lines
+
+def _patients(predictions: Predictions, patients_verifiable: bool) -> NDArray[np.str_]:
+    return predictions.patient if patients_verifiable else np.full(len(predictions.label), "")
 
 
-def _note(name: str, split: str, threshold: Threshold, interval: Interval) -> str:
-    notes = []
+def _judged_at(name: str, split: str, threshold: Threshold) -> tuple[str, ...]:
+    """The threshold behind a score, and what its interval takes for granted."""
     if name.endswith("_at_half"):
-        notes.append("P >= 0.5")
-    elif name.endswith("_at_frozen"):
-        source = f"threshold set on {'these rows' if split == threshold.set_on else threshold.set_on}"
-        notes.append(f"P >= {threshold.value:.4g}; {source if threshold.rule != 'fixed' else 'threshold given'}")
-    if interval.num_undefined:
-        notes.append(f"{interval.num_undefined} of {interval.num_draws} draws undefined (one class)")
-    if interval.low == interval.high:
-        notes.append("the same in every draw: the interval says too little")
-    return "; ".join(notes)
+        return ("P >= 0.5",)
+    if name.endswith("_at_redrawn"):
+        return (f"P >= {threshold.value:.4g}; interval: {threshold.set_on} drawn and the threshold set anew, too",)
+    if not name.endswith("_at_frozen"):
+        return ()
+    if threshold.rule == "fixed":
+        return (f"P >= {threshold.value:.4g}; threshold given",)
+    if split == threshold.set_on:
+        return (f"P >= {threshold.value:.4g}; threshold set on these rows",)
+    return (f"P >= {threshold.value:.4g}; threshold set on {threshold.set_on}, interval conditional on it",)

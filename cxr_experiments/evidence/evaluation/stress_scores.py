@@ -6,12 +6,14 @@ None of them foresees how a model does on films from elsewhere; they say how it 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cxr_experiments.evidence.evaluation.estimates import auroc_remarks, bootstrap_method, draw_remarks
 from cxr_experiments.evidence.evaluation.predictions import Predictions
-from cxr_experiments.evidence.evaluation.scores import Score
+from cxr_experiments.evidence.evaluation.score_file import Score
 from cxr_experiments.evidence.evaluation.stressed import Stressed
 from cxr_experiments.evidence.metrics import Floats, auroc
-from cxr_experiments.evidence.stats import Interval, patient_clusters, patient_weights, percentile_interval
+from cxr_experiments.evidence.stats import auroc_interval, patient_clusters, patient_weights, percentile_interval
 
 NUM_DRAWS = 1000
 
@@ -21,8 +23,9 @@ def stress_scores(
 ) -> tuple[Score, ...]:
     """`stress_auroc_mean`, `stress_auroc_worst`, one `stress_auroc_<change>` each, and `gap_train_val`.
 
-    The gap is the AUROC of a sample of the training images less that of the validation images, in AUROC.  Intervals:
-    bootstrap over patients, all changes in the same draws; training and validation patients drawn apart.
+    The gap is the AUROC of a sample of the training images less that of the validation images, in AUROC.  Intervals: of
+    the AUROC under one change, as of any AUROC, in closed form; of the others, bootstrap over patients, all changes in
+    the same draws, training and validation patients drawn apart.
 
     Args:
         validation: predictions of the unchanged validation images.
@@ -41,30 +44,34 @@ def stress_scores(
     found = [
         ("stress_auroc_mean", float(table.mean()), stacked.mean(axis=0), f"mean over {len(table)} changes"),
         ("stress_auroc_worst", float(table.min()), stacked.min(axis=0), f"worst change: {worst}"),
-        *((f"stress_auroc_{name}", float(value), draws[name], f"under {name}") for name, value in values.items()),
         ("gap_train_val", auroc(fitted.label, fitted.logit) - plain, gap_draws, f"{len(fitted.label)} training images"),
     ]
-    num_patients = int(patient_clusters(validation.patient).max()) + 1 if patients_verifiable else 0
-    return tuple(
-        _score(name, value, percentile_interval(drawn), (len(validation.label), num_patients), note)
-        for name, value, drawn, note in found
-    )
+    patients = _patients(validation, patients_verifiable)
+    counts = len(validation.label), int(patient_clusters(patients).max()) + 1 if patients_verifiable else 0
+    summaries = [_drawn_score(*one, counts, bootstrap_method(patients, NUM_DRAWS)) for one in found]
+    changes = [_change_score(name, validation, logits, patients, counts) for name, logits in stressed.logits.items()]
+    return (*summaries[:2], *changes, summaries[2])
 
 
-def _score(name: str, value: float, interval: Interval, counts: tuple[int, int], note: str) -> Score:
-    return Score(
-        name=name,
-        value=value,
-        low=interval.low,
-        high=interval.high,
-        num_images=counts[0],
-        num_patients=counts[1],
-        note=note,
-    )
+def _drawn_score(name: str, value: float, draws: Floats, note: str, counts: tuple[int, int], method: str) -> Score:
+    interval = percentile_interval(draws)
+    notes = "; ".join((note, *draw_remarks(name, interval)))
+    return Score(name, value, interval.low, interval.high, *counts, notes, method)
+
+
+def _change_score(
+    name: str, validation: Predictions, logits: Floats, patients: NDArray[np.str_], counts: tuple[int, int]
+) -> Score:
+    one = auroc_interval(validation.label, logits, patients)
+    note = "; ".join((f"under {name}", *auroc_remarks(one.value, one.low, one.high)))
+    return Score(f"stress_auroc_{name}", one.value, one.low, one.high, *counts, note, one.method)
+
+
+def _patients(rows: Predictions, patients_verifiable: bool) -> NDArray[np.str_]:
+    return rows.patient if patients_verifiable else np.full(len(rows.label), "")
 
 
 def _drawn(rows: Predictions, scores: Floats, patients_verifiable: bool, seed: int) -> Floats:
     """(draws,) AUROC over draws of patients; the same seed draws the same patients."""
-    patients = rows.patient if patients_verifiable else np.full(len(rows.label), "")
-    chunks = patient_weights(patients, num_draws=NUM_DRAWS, seed=seed)
+    chunks = patient_weights(_patients(rows, patients_verifiable), num_draws=NUM_DRAWS, seed=seed)
     return np.concatenate([auroc(rows.label, scores, weights=weights) for weights in chunks])

@@ -114,7 +114,8 @@ def auroc_interval(y_true: ArrayLike, y_score: ArrayLike, patients: ArrayLike) -
         patients: (n,) patient keys; a row with the key "" is a patient of its own.
 
     Returns:
-        NaN everywhere with one class only; NaN limits where AUROC is 0 or 1, which has no logit.
+        NaN everywhere with one class only; NaN limits where AUROC is 0 or 1, which has no logit, and where a class has
+        one patient only, which leaves no standard error.
 
     References:
         Obuchowski (1997), Biometrics 53, 567-578; with one image per patient that is DeLong et al. (1988).
@@ -125,8 +126,9 @@ def auroc_interval(y_true: ArrayLike, y_score: ArrayLike, patients: ArrayLike) -
     method = "DeLong 1988, logit scale" if alone else "Obuchowski 1997 over patients, logit scale"
     if len(np.unique(labels)) < 2:
         return AurocInterval(math.nan, math.nan, math.nan, math.nan, method)
-    error = math.sqrt(max(0.0, _clustered_variance(labels, placements(labels, y_score), cluster)))
-    value = placements(labels, y_score).auroc
+    found = placements(labels, y_score)
+    variance = _clustered_variance(labels, found, cluster)
+    value, error = found.auroc, math.sqrt(variance) if variance >= 0.0 else math.nan
     if not 0.0 < value < 1.0:
         return AurocInterval(value, error, math.nan, math.nan, method)
     half = float(distributions.norm.ppf((1 + LEVEL) / 2)) * error / (value * (1 - value))

@@ -1,7 +1,7 @@
 """What a classifier is worth: ROC, precision-recall, confusion matrix and calibration of the predictions of one split.
 
-Intervals come from draws of patients with the seed that `evaluation.score` uses, so that figure and table agree.  Rows
-of one class only make a page that says so.
+Intervals are those of `evaluation.score`, method and seed, so that figure and table agree.  Rows of one class only make
+a page that says so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 
 from cxr_experiments.evidence import metrics, stats
 from cxr_experiments.evidence.calibration import Threshold, reliability
-from cxr_experiments.evidence.evaluation import Predictions
+from cxr_experiments.evidence.evaluation import Asked, Predictions, estimates
 from cxr_experiments.record.figures.page import BLUE, GRAY, GREEN, VERMILLION, page
 
 SEED = 0
@@ -41,7 +41,7 @@ def draw_roc(path: Path, predictions: Predictions, threshold: Threshold | None =
         rows = _rows(predictions)
         curve = metrics.operating_curve(*rows)
         band = stats.roc_band(*rows, predictions.patient, seed=SEED)
-        auroc = _with_interval(metrics.auroc, predictions)
+        auroc = _with_interval("auroc", predictions)
         axes.plot([0, 1], [0, 1], color=GRAY, linestyle=":", linewidth=1.2)
         places = [axes]
         if metrics.auroc(*rows) > 0.95:  # the curve hugs the corner, and the whole square shows next to nothing
@@ -73,7 +73,7 @@ def draw_precision_recall(
         curve = metrics.operating_curve(*rows)
         band = stats.precision_recall_band(*rows, predictions.patient, seed=SEED)
         prevalence = float(np.mean(predictions.label))
-        label = f"average precision {_with_interval(metrics.average_precision, predictions)}"
+        label = f"average precision {_with_interval('average_precision', predictions)}"
         precision = np.r_[curve.precision[1], curve.precision[1:]]  # nothing called yet: the first step's own precision
         axes.plot(curve.sensitivity, precision, color=BLUE, drawstyle="steps-pre", label=label)
         band_label = f"95 % band, {_unit(predictions)} drawn"
@@ -119,10 +119,8 @@ def draw_confusion(
             axes.text(column, row - 0.06, f"{counts[row, column]:,}", ha="center", fontsize=17, color=colour)
             axes.text(column, row + 0.2, share, ha="center", fontsize=10.5, color=colour)
         for row, name in enumerate(("specificity", "sensitivity")):
-            wanted = {"threshold": threshold.value}
-            text = f"{name}\n{_with_interval(getattr(metrics, name), predictions, **wanted)}".replace(
-                " [", "\n["
-            ).replace(" in", "\nin")
+            told = _with_interval(name, predictions, threshold.value)
+            text = f"{name}\n{told}".replace(" [", "\n[")
             axes.text(1.56, row, text, ha="left", va="center", linespacing=1.4)
         names = [fill(name, 16) for name in classes]
         axes.set_xticks([0, 1], names)
@@ -152,7 +150,7 @@ def draw_calibration(path: Path, predictions: Predictions, *, synthetic: bool) -
     with page(path, *_heading("Calibration", predictions), height_in=6.2, synthetic=synthetic) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.1))
         upper.plot([0, 1], [0, 1], color=GRAY, linestyle=":", linewidth=1.4, label="perfect calibration")
-        label = f"observed, with 95 % Wilson interval\nBrier score {_with_interval(metrics.brier, predictions)}"
+        label = f"observed, with 95 % Wilson interval\nBrier score {_with_interval('brier', predictions)}"
         style = {"color": BLUE, "marker": "o", "markersize": 5, "linewidth": 1.2, "capsize": 3, "elinewidth": 1.2}
         upper.errorbar(means, observed, yerr=np.maximum(reach, 0.0), label=label, **style)
         upper.set(ylabel="Share that is positive", xlim=(-0.02, 1.02), ylim=(-0.03, 1.03))
@@ -181,17 +179,15 @@ def _heading(title: str, predictions: Predictions) -> tuple[str, str]:
     return f"{title}, {SPLIT_NAMES[predictions.split]}", subtitle
 
 
-def _with_interval(metric: stats.Metric, predictions: Predictions, **options: float) -> str:
-    def at_options(*rows: Any, weights: Any) -> Any:
-        return metric(*rows, weights=weights, **options)
-
-    value = metric(*_rows(predictions), **options)
-    if np.isnan(value):
+def _with_interval(metric: str, predictions: Predictions, threshold: float | None = None) -> str:
+    one = estimates({"": Asked(metric, threshold)}, predictions, predictions.patient, seed=SEED)[""]
+    if np.isnan(one.value):
         return "not defined"
-    drawn = stats.bootstrap_intervals({"": at_options}, *_rows(predictions), predictions.patient, seed=SEED)
-    if drawn[""].low == drawn[""].high:  # [1.000, 1.000] would claim a certainty that no number of images gives
-        return f"{value:.3f} [the same in every draw]"
-    return f"{value:.3f} [{drawn[''].low:.3f}, {drawn[''].high:.3f}]"
+    if np.isnan(one.low):
+        return f"{one.value:.3f} [no interval]"
+    if one.low == one.high:  # [1.000, 1.000] would claim a certainty that no number of images gives
+        return f"{one.value:.3f} [the same in every draw]"
+    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
 
 
 def _source(threshold: Threshold, predictions: Predictions) -> str:
