@@ -386,6 +386,6 @@ def test_table_of_undefined_values_shows_no_number() -> None:
 
 def test_scoring_800_images_is_quick() -> None:
     predictions = simulated(800)
-    start = time.perf_counter()
+    start = time.process_time()  # of CPU: a machine at other work too is no slower at this
     assert len(score(predictions, FIXED, patients_verifiable=True)) == 27
-    assert time.perf_counter() - start < 3.0
+    assert time.process_time() - start < 3.0

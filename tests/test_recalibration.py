@@ -126,6 +126,19 @@ def test_one_image_far_on_the_wrong_side_is_fitted_all_the_same() -> None:
     assert moved.mean() == pytest.approx(0.5, abs=1e-8)
 
 
+@pytest.mark.parametrize("gap", [0.1, 1e-3, 1e-6])
+def test_classes_that_hardly_overlap_still_have_a_slope(gap: float) -> None:
+    logit = np.r_[np.linspace(-6, -1, 30), gap, -gap, np.linspace(1, 6, 30)]
+    label = np.r_[np.zeros(31), np.ones(31)]
+    assert calibration_slope(label, logit) == pytest.approx(by_scikit_learn(label, logit)[0], rel=1e-4)
+
+
+def test_probabilities_that_are_all_0_or_1_give_no_intercept_and_no_warning() -> None:
+    label, logit = np.r_[np.zeros(5), np.ones(7)], np.r_[np.full(5, 1e4), np.full(7, -1e4)]
+    assert math.isnan(calibration_intercept(label, logit))
+    assert np.isnan(calibration_intercept(label, logit, weights=np.ones((3, 12)))).all()
+
+
 def test_expected_error_is_the_weighted_gap_of_the_reliability_bins() -> None:
     label, logit = simulated(500, 0.5, 0.7)
     bins = [one for one in reliability(label, sigmoid(logit)) if one.num_images]

@@ -69,7 +69,7 @@ def calibration_intercept(y_true: ArrayLike, logit: ArrayLike, *, weights: Array
     Args and Raises as in `calibration_slope`.
 
     Returns:
-        float, or (draws,) float64; NaN where a class has no weight.
+        float, or (draws,) float64; NaN where a class has no weight, or every probability is 0 or 1.
 
     References:
         Van Calster et al. (2019), BMC Medicine 17, 230 (calibration in the large).
@@ -177,7 +177,8 @@ def _newton(labels: Floats, values: Floats, table: Floats, start: _Fit, *, free_
         moved = np.maximum(
             np.abs(step.intercept + step.slope * values.min()), np.abs(step.intercept + step.slope * values.max())
         )
-        share = np.divide(np.log1p(moved), moved, out=np.ones_like(moved), where=moved > 0)
+        moved[np.isinf(moved)] = np.nan  # every probability is 0 or 1: no curvature to step by, and no fit
+        share = np.divide(np.log1p(moved), moved, out=np.ones_like(moved), where=moved != 0)
         intercept[active] += share * step.intercept
         slope[active] += share * step.slope
         active = active[moved > CLOSE]  # NaN, a flat loss, is not above it

@@ -49,6 +49,7 @@ OF_PROBABILITY: dict[str, Metric] = {
 # Why a draw may have no value beside holding one class only.
 LACKING = {
     "calibration_slope": ", or classes that do not overlap: no bound",
+    "calibration_intercept": ", or every probability 0 or 1",
     "mcc": ", or one call",
     "ppv_stated_prevalence": ", or nothing called positive",
     "npv_stated_prevalence": ", or nothing called negative",
