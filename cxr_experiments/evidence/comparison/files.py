@@ -90,6 +90,8 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     text = read_text(path)
     if "\0" in text:
         raise odd(path, text[: text.find("\0")].count("\n") + 1, "a NUL character", "CSV text")
+    if text and not text.endswith(("\n", "\r")):  # a number cut short is a number all the same
+        raise odd(path, text.count("\n") + 1, "a last line that is not ended", "a line feed; is the file cut short?")
     # lines end at line feeds and carriage returns alone; an id may hold any other mark
     reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
     try:

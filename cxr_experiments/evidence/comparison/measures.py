@@ -82,7 +82,8 @@ def measure_arm(arm: Arm, metric: str, numbers: dict[str, int]) -> Measured:
 def measure_cell(cell: Cell, metric: str, numbers: dict[str, int]) -> tuple[float, Floats]:
     """Value and deviations (patients,) of one cell."""
     if len(np.unique(cell.rows.label)) < 2:
-        raise ComparisonError(f"run {cell.run_id}: its {cell.split} images are of one class, {metric} is not defined")
+        its = f"its {cell.split} images" if cell.split else "its images"
+        raise ComparisonError(f"run {cell.run_id}: {its} are of one class, {metric} is not defined")
     measure = MEASURES[metric]
     if measure.validation_only and (cell.split == "test" or not cell.stress or cell.train is None):
         raise ComparisonError(f"{metric} is measured on validation images alone, and run {cell.run_id} has none of it")
