@@ -14,13 +14,17 @@ import pytest
 from cxr_experiments.config.compose import write_config
 from cxr_experiments.config.identity import identify
 from cxr_experiments.config.schema import DataConfig, ExperimentConfig, TrackingConfig
+from cxr_experiments.config.study_spec import ArmSpec, StudyConfig
 from cxr_experiments.config.sweep import JobEnd, keep_job, new_folder, read_jobs, varying
 from cxr_experiments.evidence.comparison import Arm, Cell, Rows, compare_arms
 from cxr_experiments.evidence.evaluation import Predictions, write_predictions
 from cxr_experiments.evidence.metrics import sigmoid
+from cxr_experiments.record.cells import StoredCell
 from cxr_experiments.record.run_folder import FINISHED, claim, record_event
 from cxr_experiments.record.summary import CellRuns, cell_lines, summarise, tell_cells, told_cell
 from cxr_experiments.record.sweep import by_cell, finished_jobs
+from cxr_experiments.study.plan import Arm as StudyArm
+from cxr_experiments.study.summaries import has_place, tell_arms
 
 LOCAL = TrackingConfig()
 
@@ -212,3 +216,42 @@ def test_runs_that_differ_in_seeds_and_folds_are_one_cell_and_a_replicate_counts
     groups = by_cell(finished_jobs(sweep, runs))
     assert [[job.config.seed for job in group] for group in groups] == [[0, 1], [0, 1]]
     assert {job.identity["replicate"] for group in groups for job in group} == {0}
+
+
+def stored_cell(name: str, seed: int) -> StoredCell:
+    """A cell of a study as read back, with the facts that a comparison asks for."""
+    made = rows(seed)
+    images = (made.image_id, made.patient, "val", made.label, made.logit, made.probability)
+    facts = {
+        **{"arm": name, "factor": "pooling", "changed": ["pooling.kind"], "seed": seed, "position": seed},
+        **{"synthetic": True, "experiment_name": "phantom-arms", "threshold": {"value": 0.5}},
+        "identity": {"dataset_digest": "d" * 64, "config": {}, "seeds": {}, "replicate": 0},
+    }
+    return StoredCell(f"{name}{seed}", facts, {"val": Predictions(*images, f"{name}{seed}", "d" * 64)}, None)
+
+
+def test_study_tells_each_arm_with_what_differs(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CXR_HOME", str(home))
+    usual = ExperimentConfig()
+    other = replace(usual, pooling=replace(usual.pooling, kind="gmp"))
+    differing: dict[str, tuple[object, object]] = {"pooling.kind": ("gap", "gmp")}
+    arms = (
+        StudyArm(ArmSpec("baseline", "", "", ()), usual, {}),
+        StudyArm(ArmSpec("gmp", "pooling", "gmp", ("pooling=gmp",)), other, differing),
+    )
+    stored = [[stored_cell(one.spec.name, seed) for seed in (0, 1)] for one in arms]
+    for _ in range(2):
+        tell_arms("arms", StudyConfig(), arms, stored)
+    baseline, option = told(home, "phantom-arms")
+    assert [baseline.info.run_name, option.info.run_name] == ["baseline (2 seeds)", "gmp (2 seeds)"]
+    assert [baseline.data.params, option.data.params] == [{"pooling.kind": "gap"}, {"pooling.kind": "gmp"}]
+    assert {"study": "arms", "cell": "gmp", "factor": "pooling", "option": "gmp"}.items() <= option.data.tags.items()
+    assert capsys.readouterr().out.count("compare the arms: make ui, then http://127.0.0.1:5000/#/experiments/") == 2
+
+
+def test_judging_stored_cells_again_makes_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXR_HOME", str(tmp_path))
+    assert not has_place(StudyConfig())
+    assert has_place(StudyConfig(tracking=TrackingConfig(kind="server", uri="http://127.0.0.1:9")))
