@@ -74,7 +74,7 @@ def test_the_fewest_columns_are_enough(tmp_path: Path, command: Command) -> None
     assert said.status == 0, said.err
     assert "(Brier score on split not told, 3 seeds, 120 images, patients not verifiable)" in said.out.splitlines()[0]
     assert "patient independence: not verifiable; intervals are over images" in said.out
-    assert "run_0 with run_0, run_1 with run_1, run_2 with run_2" in said.out
+    assert "a/run_0 with b/run_0, a/run_1 with b/run_1, a/run_2 with b/run_2" in said.out
 
 
 def test_one_network_a_side_is_not_resolved(tmp_path: Path, command: Command) -> None:
@@ -112,11 +112,11 @@ MISTAKES = {  # the text of a/1.csv, that of b/1.csv, the words, and what is tol
     ),
     "other images": (
         *(GOOD, GOOD.replace("z,", "w,"), BOTH),
-        "runs 1 and 1 were judged on different images: 2 stand in one alone, as w",
+        "runs a/1 and b/1 were judged on different images: 2 stand in one alone, as w",
     ),
     "phantoms beside films": (
         *("image_id,label,logit,synthetic\nx,0,1,true\n", "image_id,label,logit,synthetic\nx,0,1,false\n", BOTH),
-        "different kinds of images: synthetic (run 1) and real (run 1)",
+        "different kinds of images: synthetic (run a/1) and real (run b/1)",
     ),
     "output": (
         GOOD,
@@ -206,7 +206,8 @@ def test_numbers_are_read_as_any_framework_writes_them(tmp_path: Path) -> None:
     assert cell.rows.logit.tolist() == [1.0, -1e-05, 0.5, 2.0]
     assert cell.rows.probability == pytest.approx(1 / (1 + np.exp(-cell.rows.logit)))
     assert cell.rows.label.tolist() == [1, 0, 0, 1]
-    assert (cell.seed, cell.split, cell.synthetic, cell.threshold, cell.run_id) == (-1, "", None, 0.5, "x")
+    assert (cell.seed, cell.split, cell.synthetic, cell.threshold) == (-1, "", None, 0.5)
+    assert cell.run_id == f"{tmp_path.name}/x"
 
 
 def test_names_of_images_may_hold_any_mark(tmp_path: Path) -> None:
@@ -235,14 +236,14 @@ def test_files_without_seeds_come_in_the_order_of_their_numbers(tmp_path: Path) 
     for number in (1, 2, 10):
         put(tmp_path, f"a/run_{number}.csv", GOOD)
     arm = read_arm("a", f"{tmp_path}/a/*.csv")
-    assert [(cell.run_id, cell.seed) for cell in arm.cells] == [("run_1", 0), ("run_2", 1), ("run_10", 2)]
+    assert [(cell.run_id, cell.seed) for cell in arm.cells] == [("a/run_1", 0), ("a/run_2", 1), ("a/run_10", 2)]
 
 
 def test_files_with_seeds_come_in_the_order_of_these(tmp_path: Path) -> None:
     for name, seed in (("x", 5), ("y", 3)):
         put(tmp_path, f"a/{name}.csv", f"image_id,label,logit,seed\nx,0,1,{seed}\ny,1,2,{seed}\n")
     arm = read_arm("a", f"{tmp_path}/a/*.csv")
-    assert [(cell.run_id, cell.seed) for cell in arm.cells] == [("y", 3), ("x", 5)]
+    assert [(cell.run_id, cell.seed) for cell in arm.cells] == [("a/y", 3), ("a/x", 5)]
     put(tmp_path, "a/z.csv", GOOD)
     with pytest.raises(ComparisonError, match=r"a: .*z.csv tells no seed and others do: "):
         read_arm("a", f"{tmp_path}/a/*.csv")

@@ -76,7 +76,7 @@ def read_cell_file(path: Path, *, split: str | None = None) -> Cell:
     column = {name: [(line, cells[header.index(name)]) for line, cells in chosen] for name in header}
     whole = {name: _one_value(path, name, column.get(name, [])) for name in (*WHOLE, "split")}
     return Cell(
-        run_id=whole["run_id"] or path.stem,
+        run_id=whole["run_id"] or "/".join(path.with_suffix("").parts[-2:]),  # two folders may hold one name
         seed=_seed(path, whole["seed"]),
         split=whole["split"],
         rows=_rows(path, column),
