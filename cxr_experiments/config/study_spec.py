@@ -182,7 +182,10 @@ def _factor(name: str, said: Any) -> Factor:
     if isinstance(said, Mapping):
         if unknown := set(said) - {"options", "tune"}:
             word = min(map(str, unknown))
-            raise ConfigError(f"{where}.{word}: no such key{nearest(word, ['options', 'tune'])}")
+            hint = nearest(word, ["options", "tune"])
+            raise ConfigError(
+                f"{where}.{word}: no such key{hint}; a single key is a factor as '{name}.{word}': [VALUE]"
+            )
         options, tune = said.get("options"), said.get("tune", {})
     if not isinstance(options, (list, tuple)) or not options:
         raise ConfigError(f"{where}: expected a list of options, as [flip, none], got {options!r}")

@@ -127,8 +127,8 @@ def _why_nothing(arm: ArmSpec, baseline: Sequence[str]) -> str:
     """A key of the baseline stands over an option file that sets the same key."""
     groups = tuple(f"{word.partition('=')[0]}." for word in arm.overrides)
     over = [word for word in baseline if word.startswith(groups)]
-    why = f"{' '.join(over)} in study.baseline stands over it" if over else "the baseline has it already"
-    return f"{' '.join(arm.overrides)} changes nothing, {why}"
+    more = f", or {' '.join(over)} in study.baseline stands over it" if over else ""
+    return f"{' '.join(arm.overrides)} changes nothing, the baseline has it already{more}"
 
 
 def make_plan(name: str, config: StudyConfig, arms: Sequence[Arm], places: Places) -> Plan:
