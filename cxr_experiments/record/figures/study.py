@@ -255,5 +255,6 @@ def _reliability(arm: Arm) -> tuple[Floats, Floats, Floats, Floats]:
     held = totals[0] >= 10  # a bar over fewer images says nothing
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = hits[:, held] / totals[:, held]
-    low, high = np.nanquantile(shares[1:], [0.025, 0.975], axis=0)
+    # a small study may have no such bin, of which nanquantile knows no quantiles
+    low, high = np.nanquantile(shares[1:], [0.025, 0.975], axis=0) if held.any() else np.zeros((2, 0))
     return sums[held] / totals[0, held], shares[0], low, high
