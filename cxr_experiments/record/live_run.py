@@ -53,7 +53,10 @@ RECORDS = (
     "events.jsonl",
 )
 
-RESULTS = ("scores.csv", "threshold.json", "costs.json", "predictions_val.csv", "stress.csv", "figures")
+RESULTS = (
+    *("scores.csv", "calibration.csv", "threshold.json", "costs.json"),
+    *("predictions_val.csv", "stress.csv", "figures"),
+)
 
 
 @dataclass
