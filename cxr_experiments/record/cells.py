@@ -8,7 +8,7 @@ is written last: a cell is there when its JSON is.  A clone that has the cells n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,23 @@ from cxr_experiments.evidence.evaluation import (
 from cxr_experiments.evidence.evaluation.csv_rows import csv_text, odd, parse_float, read_text, records, write_text
 from cxr_experiments.evidence.metrics import sigmoid
 from cxr_experiments.images.stress import CHANGES
+from cxr_experiments.record.results import Costs
 from cxr_experiments.record.run_folder import RunFolder, read_json, read_json_lines, write_json
 
 # Command and paths stay behind: they speak of one machine.
 PROVENANCE = ("commit", "dirty", "python", "packages", "processor", "num_cores", "memory_gib")
 CELL_COLUMNS = ("image_id", "patient", "split", "label", "logit", *CHANGES)
+
+FACTS = {
+    **{"run_id": str, "arm": str, "factor": str, "seed": int, "position": int, "changed": list, "synthetic": bool},
+    **{"identity": dict, "provenance": dict, "costs": dict, "threshold": dict, "metrics": dict, "history": list},
+}
+PARTS = {
+    "identity": ("config", "dataset_digest", "replicate", "seeds", "split_digest"),
+    "provenance": PROVENANCE,
+    "costs": tuple(field.name for field in fields(Costs)),
+    "threshold": ("value",),
+}
 
 
 @dataclass(frozen=True)
@@ -98,41 +110,44 @@ def read_cell(path: Path) -> StoredCell:
     Raises:
         RunError: JSON or CSV is missing or odd; the text names the file and the line.
     """
-    facts = read_json(path)
-    wanted = {
-        "run_id": str,
-        "arm": str,
-        "seed": int,
-        "position": int,
-        "identity": dict,
-        "costs": dict,
-        "threshold": dict,
-    }
-    for name, kind in wanted.items():
-        if not isinstance(facts.get(name), kind):
-            raise RunError(
-                f"{path}: {name} is {facts.get(name)!r}, expected {kind.__name__}; take the cell from its study"
-            )
-    if facts["run_id"] != path.stem:
-        raise RunError(f"{path} speaks of run {facts['run_id']}: the file was renamed or exchanged")
+    facts = _facts(path)
     table = path.with_suffix(".csv")
     found: dict[str, list[list[str]]] = {}
     lines: dict[str, list[int]] = {}
+    seen: set[tuple[str, str]] = set()
     for line, cells in records(read_text(table), CELL_COLUMNS, table):
         if cells[2] not in ("train", "val", "test") or cells[3] not in ("0", "1"):
             raise odd(table, line, f"split {cells[2]!r} and label {cells[3]!r}", "train, val or test, and 0 or 1")
+        if not cells[0] or (cells[0], cells[2]) in seen:
+            raise odd(table, line, f"image_id {cells[0]!r}", f"each {cells[2]} image once" if cells[0] else "a name")
+        seen.add((cells[0], cells[2]))
         found.setdefault(cells[2], []).append(cells)
         lines.setdefault(cells[2], []).append(line)
     if "val" not in found:
         raise odd(table, 2, "no row of split val", "one for each validation image")
-    digest = str(facts["identity"].get("dataset_digest", ""))
-    read = {split: _predictions(rows, table, lines[split], (facts["run_id"], digest)) for split, rows in found.items()}
+    names = (facts["run_id"], str(facts["identity"]["dataset_digest"]))
+    read = {split: _predictions(rows, table, lines[split], names) for split, rows in found.items()}
     return StoredCell(facts["run_id"], facts, read, _stressed(found["val"], table, lines["val"]))
 
 
 def cell_files(cells: Path) -> list[Path]:
     """The JSON files of the cells in a folder, by name; a half-written one (no JSON yet) is none."""
     return sorted(path for path in cells.glob("*.json") if not path.name.startswith("."))
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """The JSON of a cell, with all that a comparison and a report read of it."""
+    facts = read_json(path)
+    for name, kind in FACTS.items():
+        if not isinstance(facts.get(name), kind):
+            told = repr(facts.get(name))[:60]
+            raise RunError(f"{path}: {name} is {told}, expected {kind.__name__}; take the cell from its study")
+    for name, keys in PARTS.items():
+        if missing := [key for key in keys if key not in facts[name]]:
+            raise RunError(f"{path}: {name} lacks {', '.join(missing)}; take the cell from its study")
+    if facts["run_id"] != path.stem:
+        raise RunError(f"{path} speaks of run {facts['run_id']}: the file was renamed or exchanged")
+    return facts
 
 
 def _rows(part: Predictions, stressed: Stressed) -> Iterable[tuple[str, ...]]:
@@ -163,7 +178,7 @@ def _predictions(rows: list[list[str]], path: Path, lines: list[int], names: tup
 
 
 def _stressed(rows: list[list[str]], path: Path, lines: list[int]) -> Stressed | None:
-    if not any(rows[0][5:]):
+    if not any(cell for cells in rows for cell in cells[5:]):
         return None
     logits = {name: _floats([cells[5 + at] for cells in rows], path, lines) for at, name in enumerate(CHANGES)}
     return Stressed(np.array([cells[0] for cells in rows], dtype=str), logits)
