@@ -23,12 +23,18 @@ from PIL import Image
 from simulated_arms import make_arms
 from test_figures import assert_no_text_on_text
 
+from cxr_experiments.config.schema import DataConfig, ExperimentConfig
+from cxr_experiments.config.study_spec import ArmSpec
+from cxr_experiments.errors import DataError
 from cxr_experiments.evidence.comparison import Arm, Comparison, Overlap, compare_arms
 from cxr_experiments.record.figures import draw_calibration_overlay, draw_forest, draw_roc_overlay, draw_seed_curves
 from cxr_experiments.record.report import ArmFacts, StudyFacts, write_report
 from cxr_experiments.record.report.disagreements import disagreements
 from cxr_experiments.record.report.terminal import terminal_lines
 from cxr_experiments.record.results import Costs
+from cxr_experiments.study.plan import Arm as StudyArm
+from cxr_experiments.study.plan import Places
+from cxr_experiments.study.reporting import films_of
 
 HOSTILE = '<script>alert(1)</script>|_a_%$&#{}~^\\*![x](http://evil.example)`"'
 QUESTION = "Do flips or fewer blocks matter?"
@@ -469,3 +475,29 @@ def test_tiny_and_separated_arms_are_drawn(tmp_path: Path) -> None:
     draw_calibration_overlay(tmp_path / "calibration.png", arms, synthetic=False)
     draw_seed_curves(tmp_path / "curves.png", {arm.name: [[{"val_loss": 0.3}]] for arm in arms}, synthetic=False)
     assert len(list(tmp_path.glob("*.png"))) == 3
+
+
+def study_arm(**data: Any) -> StudyArm:
+    return StudyArm(ArmSpec("baseline", "", "", ()), ExperimentConfig(data=DataConfig(**data)), {})
+
+
+def test_films_are_the_prepared_images_by_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXR_HOME", str(tmp_path))
+    arm = study_arm(source="phantom", num_patients=6, image_size_px=32)
+    store = Places().store(arm.config)
+    film = films_of(arm, store.manifest.digest)
+    for number, row in enumerate(store.manifest.rows):
+        assert np.array_equal(film(row.image_id), store.images[number, :, :, 0])
+    assert film("no such image") is None
+
+
+def test_films_that_are_not_here_or_not_the_studys_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXR_HOME", str(tmp_path))
+    with pytest.raises(DataError) as error:
+        films_of(study_arm(source="kaggle", root=str(tmp_path / "nowhere")), "d" * 64)
+    assert "films=true: the report without films is written, the films are not here: " in str(error.value)
+    assert str(tmp_path / "nowhere") in str(error.value)
+    with pytest.raises(DataError, match=r"phantom gives data set [0-9a-f]{12}, not the study's"):
+        films_of(study_arm(source="phantom", num_patients=6, image_size_px=32), "d" * 64)
