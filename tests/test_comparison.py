@@ -79,6 +79,18 @@ def test_interval_and_margin_give_one_word_and_its_mirror_image(low: float, high
         ("equivalent", (0.0, -0.003, 0.003), 0.005, "x: equivalent, difference .000 [-.003, .003] against a margin"),
         ("not resolved", (1.2, -0.1, 2.5), 0.5, "x: not resolved, difference 1.200 [-.100, 2.500] against a margin of"),
         ("not resolved", (0.1, NAN, NAN), 0.5, "x: not resolved (b)"),
+        (
+            "equivalent",
+            (-0.0006, -0.0025, 0.0012),
+            0.01,
+            "x: equivalent, difference -.0006 [-.0025, .0012] against a margin of .010 (b)",
+        ),
+        (
+            "equivalent",
+            (0.0, -0.009, 0.009),
+            0.0148,
+            "x: equivalent, difference .000 [-.009, .009] against a margin of .0148 (b)",
+        ),
     ],
 )
 def test_sentence_reads_the_verdict_out(

@@ -68,7 +68,7 @@ def sentence(name: str, word: str, interval: tuple[float, float, float], margin:
         head, _, tail = word.partition(" but ") if " but " in word else word.partition(", ")
         rest = f" but {tail}" if " but " in word else f", {tail}" if tail else ""
         return f"{name}: {head} by {told}{rest} ({basis})"
-    margin_told = number(margin, digits)
+    margin_told = number(margin, max(3, len(f"{margin:.6f}".rstrip("0").partition(".")[2])))
     return f"{name}: {word}, difference {told} against a margin of {margin_told} ({basis})"
 
 
@@ -82,8 +82,18 @@ def number(value: float, digits: int = 3) -> str:
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
 
 
+def places(low: float, high: float) -> int:
+    """Places that show an interval: three, or as many, up to five, as make it four units of the last one wide.
+
+    Example:
+        >>> places(0.939, 0.970), places(0.9970, 0.9983), places(0.5, 0.5), places(float("nan"), float("nan"))
+        (3, 4, 3, 3)
+    """
+    return max(3, min(5, math.ceil(math.log10(4 / (high - low))))) if high - low > 1e-12 else 3
+
+
 def digits_of(low: float, high: float, margin: float) -> int:
-    """Places that show an interval: three, or as many, up to six, as keep its ends on their side of 0 and the margin.
+    """Places that show a difference: also as many, up to six, as keep its ends on their side of 0 and the margin.
 
     Example:
         >>> digits_of(-0.02, 0.01, 0.05), digits_of(0.0003, 0.02, 0.01), digits_of(0.002, 0.02, 0.0005)
@@ -91,7 +101,7 @@ def digits_of(low: float, high: float, margin: float) -> int:
     """
     if math.isnan(low) or math.isnan(high):
         return 3
-    fewest = max(3, min(6, -math.floor(math.log10(margin))))
+    fewest = max(places(low, high), min(6, -math.floor(math.log10(margin))))
     return next((digits for digits in range(fewest, 7) if _shows(low, high, margin, digits)), fewest)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import mean, median
 
 from cxr_experiments.evidence.comparison import Comparison, Difference, Estimate
-from cxr_experiments.evidence.comparison.verdicts import digits_of, number
+from cxr_experiments.evidence.comparison.verdicts import digits_of, number, places
 from cxr_experiments.record.report.facts import ArmFacts, StudyFacts
 
 
@@ -130,8 +130,8 @@ def subgroups_table(comparison: Comparison) -> Table:
             one.arm,
             part.name,
             f"{part.num_images:,} / {part.num_patients:,}",
-            number(part.baseline),
-            number(part.option),
+            number(part.baseline, places(part.low, part.high)),
+            number(part.option, places(part.low, part.high)),
             interval(Estimate(part.difference, part.low, part.high)),
         )
         for one in comparison.differences
@@ -142,8 +142,9 @@ def subgroups_table(comparison: Comparison) -> Table:
     return Table("Subgroups", note, columns, rows)
 
 
-def interval(estimate: Estimate, digits: int = 3) -> str:
-    """`.956 [.939, .970]`; the value alone says so."""
+def interval(estimate: Estimate, digits: int | None = None) -> str:
+    """`.956 [.939, .970]`, in as many places as its width needs; the value alone says so."""
+    digits = places(estimate.low, estimate.high) if digits is None else digits
     told = limits(estimate.low, estimate.high, digits)
     return f"{number(estimate.value, digits)} {told if told != '-' else '(no interval)'}"
 
@@ -153,8 +154,9 @@ def difference_text(one: Difference, comparison: Comparison) -> str:
     return interval(one.difference, digits_of(one.difference.low, one.difference.high, comparison.margin))
 
 
-def limits(low: float, high: float, digits: int = 3) -> str:
+def limits(low: float, high: float, digits: int | None = None) -> str:
     """`[.939, .970]`, or a dash where there is no interval."""
+    digits = places(low, high) if digits is None else digits
     return "-" if math.isnan(low) or math.isnan(high) else f"[{number(low, digits)}, {number(high, digits)}]"
 
 
