@@ -223,7 +223,7 @@ def test_confirmation_locks_the_protocol_and_opens_the_test_split_once(
 
     changed = command(*study.words("confirm=true", "study.margin=0.25"), home=tmp_path)
     assert changed.status == 0
-    assert "exploratory" in changed.out
+    assert changed.out.count("EXPLORATORY: another protocol was locked on this data set before") == 2
     assert len(ledger.read_text().splitlines()) == 4
     for stage in ("validation", "test"):
         assert "EXPLORATORY" in (study.results / stage / "report.md").read_text()

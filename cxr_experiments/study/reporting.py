@@ -63,6 +63,8 @@ def report(
         judged.arms[0], judged.arms[1:], metric=spec.primary_metric, margin=spec.margin, overlap=_overlap(judged, split)
     )
     facts = study_facts(name, config, arms, judged, (split, told))
+    if facts.exploratory:
+        console.say("EXPLORATORY: another protocol was locked on this data set before; what follows confirms nothing")
     write_report(report_folder(name, split), facts, comparison, judged.arms)
     if config.films:
         films = films_of(arms[0], comparison.dataset_digest)
