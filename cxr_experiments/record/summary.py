@@ -14,10 +14,8 @@ from pathlib import Path
 
 from cxr_experiments.config.schema import TrackingConfig
 from cxr_experiments.errors import TrackingError
-from cxr_experiments.evidence.comparison import Arm, Estimate
-from cxr_experiments.evidence.comparison.measures import measure_arm, patient_numbers
-from cxr_experiments.evidence.metrics import sigmoid
-from cxr_experiments.evidence.stats import auroc_interval, random_reader_mean
+from cxr_experiments.evidence.comparison import Arm, Estimate, arm_mean
+from cxr_experiments.evidence.stats import auroc_interval
 from cxr_experiments.record import tracking
 from cxr_experiments.record.tracking import RunCard, Summary
 
@@ -75,22 +73,8 @@ def summarise(runs: CellRuns) -> CellSummary:
     arm = runs.arms["val"]
     images = {image for cell in arm.cells for image in cell.rows.image_id.tolist()}
     patients = {patient for cell in arm.cells for patient in cell.rows.patient.tolist()}
-    test = _mean_auroc(runs.arms["test"]) if "test" in runs.arms else None
-    return CellSummary(runs, _mean_auroc(arm), test, len(images), 0 if "" in patients else len(patients))
-
-
-def _mean_auroc(arm: Arm) -> Estimate:
-    measured = measure_arm(arm, "auroc", patient_numbers(arm.cells))
-    if len(measured.values) < 2:
-        return Estimate(float(measured.values.mean()))
-    found = random_reader_mean(measured.values, measured.deviations)
-    value, half = found.value, found.high - found.value
-    if not 0 < value < 1:
-        return Estimate(value, found.low, found.high)
-    # On the logit scale, as in a study's report: with few seeds a symmetric interval runs past 1, where no AUROC lies.
-    logit, reach = math.log(value / (1 - value)), half / (value * (1 - value))
-    low, high = sigmoid([logit - reach, logit + reach])
-    return Estimate(value, float(low), float(high))
+    test = arm_mean(runs.arms["test"], "auroc") if "test" in runs.arms else None
+    return CellSummary(runs, arm_mean(arm, "auroc"), test, len(images), 0 if "" in patients else len(patients))
 
 
 def tell_cells(

@@ -2,7 +2,7 @@
 
 from cxr_experiments.evidence.comparison.arms import Arm, Cell, Rows
 from cxr_experiments.evidence.comparison.checks import Check, Overlap
-from cxr_experiments.evidence.comparison.differences import Comparison, Difference, Estimate, compare_arms
+from cxr_experiments.evidence.comparison.differences import Comparison, Difference, Estimate, arm_mean, compare_arms
 from cxr_experiments.evidence.comparison.files import read_arm
 from cxr_experiments.evidence.comparison.measures import MEASURES
 from cxr_experiments.evidence.comparison.noise import NoiseFloor, noise_floor
@@ -21,6 +21,7 @@ __all__ = [
     "Overlap",
     "Rows",
     "Subgroup",
+    "arm_mean",
     "compare_arms",
     "noise_floor",
     "read_arm",

@@ -189,6 +189,11 @@ def _beside(one: Difference, baseline: Arm, option: Arm, metric: str, overlap: O
     return replace(one, checks=checks, subgroups=subgroups_of(baseline, option, metric))
 
 
+def arm_mean(arm: Arm, metric: str) -> Estimate:
+    """One arm's mean over its seeds, with its interval over random seeds and random patients (none with one seed)."""
+    return _mean(measure_arm(arm, metric, patient_numbers(arm.cells)), metric)
+
+
 def _mean(measured: Measured, metric: str) -> Estimate:
     """An arm's mean over seeds; on the logit scale where the measure ends at 0 and 1, as no share lies beyond."""
     if len(measured.values) < 2 or not measured.defined:
