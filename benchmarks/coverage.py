@@ -185,7 +185,9 @@ def page(rows: list[dict[str, float]], margin: float, count: int, took_s: float)
         "",
         f"Chance moves a coverage of .95 by ±{error:.3f} here. The bootstrap that draws patients and seeds and takes "
         "percentiles is too narrow as soon as seeds matter: with six seeds the spread of seeds is underestimated. It "
-        "stands in the sensitivity table of a report and decides nothing.",
+        "stands in the sensitivity table of a report and decides nothing. On the last row, which is what validation cuts of "
+        "their own look like, covariances rest on the few patients that two seeds share, and Hillis' degrees of freedom "
+        "take them as known: far out in the tails, where a family of four decides, the level is exceeded a little.",
         "",
         "![coverage over the seeds' share of the variance](coverage.png)",
         "",
