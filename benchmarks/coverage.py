@@ -185,9 +185,10 @@ def page(rows: list[dict[str, float]], margin: float, count: int, took_s: float)
         "",
         f"Chance moves a coverage of .95 by ±{error:.3f} here. The bootstrap that draws patients and seeds and takes "
         "percentiles is too narrow as soon as seeds matter: with six seeds the spread of seeds is underestimated. It "
-        "stands in the sensitivity table of a report and decides nothing. On the last row, which is what validation cuts of "
-        "their own look like, covariances rest on the few patients that two seeds share, and Hillis' degrees of freedom "
-        "take them as known: far out in the tails, where a family of four decides, the level is exceeded a little.",
+        "stands in the sensitivity table of a report and decides nothing. On the last row, which is what validation "
+        "cuts of their own look like, covariances rest on the few patients that two seeds share, and Hillis' degrees "
+        "of freedom take them as known: far out in the tails, where a family of four decides, the level is exceeded "
+        "a little.",
         "",
         "![coverage over the seeds' share of the variance](coverage.png)",
         "",
@@ -216,9 +217,9 @@ def draw(path: Path, rows: list[dict[str, float]]) -> None:
     right.plot(SHARES, [row["power"] for row in crossed], "o-", color="#0072B2", label="better at 2 m")
     right.plot(SHARES, [row["wrong_family"] for row in crossed], "s--", color="#D55E00", label="false, family of four")
     right.plot(SHARES, [row["equivalent"] for row in crossed], "^:", color="#009E73", label="false equivalent at ±m")
-    right.set(xlabel="seeds' share of the variance", ylabel="share of studies", ylim=(-0.02, 1.0))
-    for axes in (left, right):
-        axes.legend(frameon=False, fontsize=8)
+    right.set(xlabel="seeds' share of the variance", ylabel="share of studies", ylim=(-0.02, 1.03))
+    for axes, place in ((left, "lower left"), (right, "center right")):
+        axes.legend(frameon=False, fontsize=8, loc=place)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
 
