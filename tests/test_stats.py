@@ -154,3 +154,9 @@ def width_of_middle(band: stats.Band) -> float:
 def test_band_of_a_single_class_is_nan() -> None:
     band = stats.roc_band([1, 1, 1], [0.1, 0.5, 0.9], ["", "", ""], seed=0)
     assert np.isnan(band.low).all()
+
+
+def test_undefined_jackknife_leaves_the_interval_undefined() -> None:
+    estimates, deviations = [[0.9, 0.8], [0.7, 0.9]], np.full((2, 2, 5), np.nan)
+    assert np.isnan(stats.random_reader_contrast(estimates, deviations).low)
+    assert np.isnan(stats.random_reader_mean(estimates[0], deviations[0]).low)

@@ -119,7 +119,7 @@ def random_reader_mean(estimates: ArrayLike, deviations: ArrayLike, *, level: fl
     deviation = np.asarray(deviations, dtype=np.float64)
     count = len(values)
     spread = float(values.var(ddof=1))
-    shared = max(0.0, count * _mean_off_diagonal(deviation @ deviation.T))
+    shared = _at_least_0(count * _mean_off_diagonal(deviation @ deviation.T))
     error = math.sqrt((spread + shared) / count)
     degrees = (spread + shared) ** 2 / (spread**2 / (count - 1)) if spread > 0 else math.inf
     half = float(distributions.t.ppf((1 + level) / 2, degrees)) * error
@@ -158,7 +158,7 @@ def _contrast(estimates: Floats, deviations: Floats, difference: float, level: f
     mean_square_arm = seeds * float(np.sum((by_arm - estimates.mean()) ** 2)) / (arms - 1)
     mean_square_residual = float(np.sum(residual**2)) / ((arms - 1) * (seeds - 1))
     mean_square_seed = arms * float(by_seed.var(ddof=1))
-    denominator = mean_square_residual + max(0.0, seeds * (parts.cov2 - parts.cov3))
+    denominator = mean_square_residual + _at_least_0(seeds * (parts.cov2 - parts.cov3))
     error = math.sqrt(2 * denominator / seeds)
     spread = mean_square_residual**2 / ((arms - 1) * (seeds - 1))
     degrees = denominator**2 / spread if spread > 0 else math.inf
@@ -200,6 +200,11 @@ def _covariances(deviations: Floats) -> _Covariances:
     shape = table.shape
     kinds = (same_arm & same_seed, ~same_arm & same_seed, same_arm & ~same_seed, ~same_arm & ~same_seed)
     return _Covariances(*(float(table[np.broadcast_to(kind, shape)].mean()) for kind in kinds))
+
+
+def _at_least_0(value: float) -> float:
+    """A variance that was estimated below 0 is none; one that is not defined stays so, where max(0, NaN) is 0."""
+    return value if math.isnan(value) else max(0.0, value)
 
 
 def _mean_off_diagonal(table: Floats) -> float:
