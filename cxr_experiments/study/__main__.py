@@ -71,7 +71,6 @@ def run_study(config: StudyConfig) -> None:
     if config.confirm:
         confirm(plan)
         say_comparison(name, report(name, config, arms, "test", tuned.told, trained))
-    return None
 
 
 def say_comparison(name: str, comparison: Comparison) -> None:
