@@ -193,7 +193,6 @@ def test_two_answers_to_one_cell_are_refused_by_name(tiny: Tiny, tmp_path: Path,
     said = command(*clone.words("report_only=true"), home=tmp_path)
     assert said.status == 2
     assert f"decay, seed 1 is answered by {'0' * 12}.json and {cell.name}" in said.err
-    assert command(*clone.words(), home=tmp_path).status == 0, "with images at hand the right one is known"
 
 
 def test_confirmation_locks_the_protocol_and_opens_the_test_split_once(
@@ -268,9 +267,6 @@ def test_hopeless_study_is_refused_with_its_reason(tiny: Tiny, tmp_path: Path, c
     assert said.err.startswith("study: study tiny cannot reach a verdict: on validation the interval would be ")
     assert said.err.count("\n") == 1
     assert not list((tmp_path / "runs").glob("phantom-*"))
-    shown = command(*tiny.words("study.margin=0.001", "dry_run=true"), home=tmp_path)
-    assert (shown.status, shown.err) == (2, said.err)
-    assert "6 to train" in shown.out, "a dry run prints the plan before it says why not"
 
 
 @pytest.mark.parametrize(
@@ -465,9 +461,9 @@ def test_arms_tune_on_validation_at_a_seed_of_their_own_and_folds_repeat_them(
     study = Tiny(tmp_path, tiny.conf, tiny.said)
     factor = "+study.factors.optimizer={options:[sgd],tune:{optimizer.learning_rate:[0.01,0.1]}}"
     words = study.words("~study.factors.optimizer", factor, "study.seeds=[0]", "study.folds=2")
-    planned = command(*words, "dry_run=true", home=tmp_path)
-    assert "2 arms x 1 seeds x 2 folds = 4 cells" in planned.out
-    assert "tuning comes first: up to 4 cells at seed 1" in planned.out
+    early = command(*words, "report_only=true", home=tmp_path)
+    assert early.status == 2
+    assert "there is nothing to report yet; tuning comes first: up to 4 cells at seed 1" in early.err
     said = command(*words, home=tmp_path)
     assert said.status == 0, said.err
     trials = cells_of(study, "tuning")
