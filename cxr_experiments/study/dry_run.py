@@ -26,6 +26,7 @@ from cxr_experiments.study.plan import Places, Plan, PlannedCell
 from cxr_experiments.study.table import duration
 
 OVERHEAD_S = 20.0  # building, stress validation, figures
+SPLITS = {"validation": "val", "the test split": "test"}
 RANKED = ("auroc", "stress_auroc_mean", "stress_auroc_worst")  # what the closed form is about
 
 
@@ -48,7 +49,7 @@ def plan_lines(plan: Plan) -> list[str]:
     lines.append(_images(plan, split))
     lines.append(f"time: {time_left(missing, plan.places)}")
     for stage, design in designs(plan, split).items():
-        lines.append(f"on {stage}: {_resolvable(plan, design)}")
+        lines.append(f"on {stage}: {_resolvable(plan, design, stage)}")
     return lines
 
 
@@ -93,14 +94,14 @@ def designs(plan: Plan, split: Split) -> dict[str, Design]:
     }
 
 
-def noise_of(plan: Plan, design: Design) -> Noise:
-    """Measured on earlier studies of the same data and metric (their comparison.csv), else assumed."""
-    rows = [row for path in _comparisons() for row in _rows(path) if _fits(row, plan)]
+def noise_of(plan: Plan, design: Design, stage: str) -> Noise:
+    """Measured on earlier studies of the same data, split and metric (their comparison.csv), else assumed."""
+    rows = [row for path in _comparisons() for row in _rows(path) if _fits(row, plan, stage)]
     if not rows:
         return assumed_noise(design)
-    patients = [float(row["patient_error"]) * _scale(row) for row in rows]
+    patients = [float(row["patient_error"]) / _averaging(int(row["num_seeds"]), design.shared) for row in rows]
     training = [float(row["training_error"]) * int(row["num_seeds"]) ** 0.5 for row in rows]
-    return Noise(median(patients), median(training), f"measured on {len(rows)} comparison(s) of this data set")
+    return Noise(median(patients), median(training), f"measured on {len(rows)} comparison(s) there")
 
 
 def time_left(missing: list[PlannedCell], places: Places) -> str:
@@ -119,13 +120,13 @@ def time_left(missing: list[PlannedCell], places: Places) -> str:
     return f"about {duration(total)}, from the pixels per second of {len(speeds)} earlier run(s), whatever their graph"
 
 
-def _resolvable(plan: Plan, design: Design) -> str:
+def _resolvable(plan: Plan, design: Design, stage: str) -> str:
     counted = f"{design.num_negative:,} NORMAL, {design.num_positive:,} PNEUMONIA a repetition"
     if plan.spec.primary_metric not in RANKED:
         return f"{counted}; no forecast for {plan.spec.primary_metric}"
     if min(design.num_negative, design.num_positive) < 2:
         return f"{counted}; nothing can be resolved"
-    noise = noise_of(plan, design)
+    noise = noise_of(plan, design, stage)
     found = resolution(design, noise)
     return (
         f"{counted}; smallest difference told from 0 in 80 of 100 such studies {found.smallest:.4f}, half width of the "
@@ -135,7 +136,7 @@ def _resolvable(plan: Plan, design: Design) -> str:
 
 def _undecidable(plan: Plan, design: Design, stage: str) -> str:
     margin = plan.spec.margin or 0.0
-    noise = noise_of(plan, design)
+    noise = noise_of(plan, design, stage)
     found: Resolution = resolution(design, noise)
     if can_decide(found, margin):
         return ""
@@ -188,12 +189,12 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _fits(row: Mapping[str, str], plan: Plan) -> bool:
+def _fits(row: Mapping[str, str], plan: Plan, stage: str) -> bool:
     known = row.get("training_error") and row.get("patient_error") and row.get("num_seeds", "").isdecimal()
     same = (row.get("dataset_digest"), row.get("metric")) == (plan.manifest.digest, plan.spec.primary_metric)
-    return bool(known) and same
+    return bool(known) and same and row.get("split") == SPLITS[stage]
 
 
-def _scale(row: Mapping[str, str]) -> float:
-    """A test split's patients are the same for every seed; validation cuts are averaged over."""
-    return 1.0 if row.get("split") == "test" else float(int(row["num_seeds"]) ** 0.5)
+def _averaging(num_seeds: int, shared: float) -> float:
+    """How much the patients' part of an error shrinks over repetitions that share so many of their images."""
+    return float((1 / num_seeds + (1 - 1 / num_seeds) * shared) ** 0.5)
