@@ -33,5 +33,10 @@ def test_make_demo_on_a_fresh_clone_with_an_empty_home(tmp_path: Path) -> None:
     value = float(re.findall(r"SYNTHETIC test_auroc +([0-9.]+)", demo.stdout)[0])
     assert value > 0.7
     assert "http://127.0.0.1:5000/#/experiments/" in demo.stdout
+    verdicts = re.findall(
+        r"^SYNTHETIC gap: (?:better|worse|equivalent|not resolved).* 4 seeds, ", demo.stdout, re.MULTILINE
+    )
+    assert len(verdicts) == 1
+    assert (clone / "results" / "demo" / "validation" / "forest.png").is_file()
     clean = subprocess.run(["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True, check=True)
     assert clean.stdout == "", "a demo leaves the checkout clean"
