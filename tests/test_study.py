@@ -484,6 +484,7 @@ def test_arms_tune_on_validation_at_a_seed_of_their_own_and_folds_repeat_them(
     assert clone.status == 0, clone.err
     told = (study.results / "validation" / "report.md").read_text()
     assert "chosen on validation from 2 settings at a seed of its own" in told
+    assert "on validation, 1 seed x 2 folds, " in clone.out
 
 
 def test_help_is_there_in_a_moment_and_names_the_studies(tmp_path: Path, command: Command) -> None:

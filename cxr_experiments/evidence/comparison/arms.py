@@ -76,6 +76,14 @@ class Arm:
     factor: str = ""
     changed: tuple[str, ...] = ()
 
+    @property
+    def repetitions(self) -> str:
+        """`8 seeds`, or `2 seeds x 5 folds` where the cells tell that they are folds."""
+        folds = max([1, *(int(cell.config.get("data.num_folds") or 0) for cell in self.cells)])
+        num_seeds = len(self.cells) // folds
+        seeds = f"{num_seeds} seed{'s' if num_seeds != 1 else ''}"
+        return f"{seeds} x {folds} folds" if folds > 1 else seeds
+
 
 def check_comparable(baseline: Arm, options: Sequence[Arm]) -> None:
     """Arms may differ in the named factor alone, seed by seed on the same images.

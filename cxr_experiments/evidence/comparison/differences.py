@@ -39,7 +39,7 @@ class Difference:
     `difference` (option less baseline, in the metric's units) carries the family's simultaneous interval, on which the
     verdict rests; `pointwise` its own.  `training_error` and `patient_error` are the parts of the standard error that
     more seeds and more patients would shrink; `seed_sd` the spread of single runs beyond patients; `correlation` that
-    of the two arms on the same patients.
+    of the two arms on the same patients.  `num_seeds` counts repetitions, which `repetitions` tells as seeds and folds.
     """
 
     arm: str
@@ -55,6 +55,7 @@ class Difference:
     verdict: str
     sentence: str
     num_seeds: int
+    repetitions: str
     num_images: int
     num_patients: int
     training_error: float
@@ -144,7 +145,7 @@ def _difference(baseline: Arm, pair: Pair, metric: str, margin: float) -> Differ
     sign = 1.0 if measure.higher_is_better else -1.0
     word = verdict(sign * value - half, sign * value + half, margin)
     num_images, num_patients = _counts(baseline)
-    basis = _basis(measure.label, baseline.cells[0].split, len(per_seed), (num_images, num_patients))
+    basis = _basis(measure.label, baseline, num_images, num_patients)
     basis = f"{pair.why_not}; {basis}" if pair.why_not else basis
     training, patients = _parts(contrast, len(per_seed))
     return Difference(
@@ -161,6 +162,7 @@ def _difference(baseline: Arm, pair: Pair, metric: str, margin: float) -> Differ
         verdict=word,
         sentence=sentence(pair.option.name, word, (value, value - half, value + half), margin, basis),
         num_seeds=len(per_seed),
+        repetitions=baseline.repetitions,
         num_images=num_images,
         num_patients=num_patients,
         training_error=training,
@@ -214,10 +216,11 @@ def _counts(baseline: Arm) -> tuple[int, int]:
     return len(images), 0 if "" in patients else len(patients)
 
 
-def _basis(label: str, split: str, num_seeds: int, counts: tuple[int, int]) -> str:
-    over = f"{counts[1]} patient keys" if counts[1] else f"{counts[0]} images, patients not verifiable"
+def _basis(label: str, baseline: Arm, num_images: int, num_patients: int) -> str:
+    over = f"{num_patients} patient keys" if num_patients else f"{num_images} images, patients not verifiable"
+    split = baseline.cells[0].split
     where = {"val": "validation", "test": "test"}.get(split, split) or "split not told"
-    return f"{label} on {where}, {num_seeds} seed{'s' if num_seeds != 1 else ''}, {over}"
+    return f"{label} on {where}, {baseline.repetitions}, {over}"
 
 
 def _notes(baseline: Arm, pairs: Sequence[Pair]) -> tuple[str, ...]:

@@ -193,7 +193,7 @@ def _level(comparison: Comparison) -> str:
 
 def _told(one: Difference) -> str:
     over = f"{one.num_patients} patient keys" if one.num_patients else "patients not verifiable"
-    return f"{_seeds(one.num_seeds)}, {one.num_images:,} images, {over}"
+    return f"{one.repetitions}, {one.num_images:,} images, {over}"
 
 
 def _seeds(count: int) -> str:
@@ -216,7 +216,7 @@ def _counted(arm: Arm) -> str:
     patients = {key for cell in arm.cells for key in cell.rows.patient.tolist()}
     over = "patients not verifiable" if "" in patients else f"{len(patients)} patient keys"
     split = {"val": "validation", "test": "test"}.get(first.split, first.split)
-    told = f"{_seeds(len(arm.cells))}, {len(images):,} images, {over}; bands over patients"
+    told = f"{arm.repetitions}, {len(images):,} images, {over}; bands over patients"
     return f"{split}: {told}" if split else told
 
 

@@ -193,4 +193,4 @@ def counted(count: int, what: str) -> str:
 
 def _judged(one: Difference) -> str:
     patients = f"{one.num_patients:,} patient keys" if one.num_patients else "patients not verifiable"
-    return f"{counted(one.num_seeds, 'seed')}, {counted(one.num_images, 'image')}, {patients}"
+    return f"{one.repetitions}, {counted(one.num_images, 'image')}, {patients}"
