@@ -66,7 +66,8 @@ def test_holm_steps_down_and_keeps_the_order() -> None:
 
 
 def test_nadeau_bengio_on_ten_splits() -> None:
-    found = stats.corrected_resampled_t(TEN_SPLITS, 4708, 524)
+    found = stats.corrected_resampled_interval(TEN_SPLITS, 4708, 524)
+    assert stats.corrected_resampled_t(TEN_SPLITS, 4708, 524) == found.p_value
     assert found.t == pytest.approx(2.77780691464, abs=1e-11)
     assert found.p_value == pytest.approx(0.021477626399, abs=1e-12)
 

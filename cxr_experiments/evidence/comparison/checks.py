@@ -14,7 +14,7 @@ from cxr_experiments.evidence.comparison.measures import patient_keys
 from cxr_experiments.evidence.metrics import Floats
 from cxr_experiments.evidence.stats import (
     PairedSeed,
-    corrected_resampled_t,
+    corrected_resampled_interval,
     delong_test,
     mcnemar_exact,
     sign_flip,
@@ -58,7 +58,7 @@ def checks_of(
         note = f"smallest possible p with {len(per_seed)} seeds: {2 / 2 ** len(per_seed):.2g}"
         found.append(Check("exact sign flip over seeds", mean, math.nan, math.nan, sign_flip(per_seed), note))
     if overlap is not None and several:
-        t = corrected_resampled_t(per_seed, overlap.num_train, overlap.num_test)
+        t = corrected_resampled_interval(per_seed, overlap.num_train, overlap.num_test)
         note = f"Nadeau and Bengio, {overlap.num_train} trained on, {overlap.num_test} judged"
         found.append(Check("corrected resampled t", t.mean, t.low, t.high, t.p_value, note))
     for one, other in zip(baseline.cells, option.cells, strict=True):

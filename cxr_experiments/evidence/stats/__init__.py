@@ -26,6 +26,7 @@ from cxr_experiments.evidence.stats.bootstrap import (
 from cxr_experiments.evidence.stats.paired import (
     CorrectedT,
     PairedSeed,
+    corrected_resampled_interval,
     corrected_resampled_t,
     holm,
     mcnemar_exact,
@@ -61,6 +62,7 @@ __all__ = [
     "auroc_deviations",
     "auroc_interval",
     "bootstrap_intervals",
+    "corrected_resampled_interval",
     "corrected_resampled_t",
     "delong_test",
     "holm",

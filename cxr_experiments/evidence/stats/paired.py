@@ -70,7 +70,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def corrected_resampled_t(differences: ArrayLike, num_train: int, num_test: int) -> CorrectedT:
+def corrected_resampled_t(differences: ArrayLike, num_train: int, num_test: int) -> float:
+    """Two-sided p of the mean difference over splits whose training sets overlap; arguments as below.
+
+    Example:
+        >>> round(corrected_resampled_t([0.010, 0.022, -0.004, 0.015], 4708, 524), 4)
+        0.2023
+    """
+    return corrected_resampled_interval(differences, num_train, num_test).p_value
+
+
+def corrected_resampled_interval(differences: ArrayLike, num_train: int, num_test: int) -> CorrectedT:
     """Mean difference over splits whose training sets overlap; the variance grows by num_test / num_train.
 
     Args:
@@ -85,7 +95,7 @@ def corrected_resampled_t(differences: ArrayLike, num_train: int, num_test: int)
     count = len(values)
     error = math.sqrt((1 / count + num_test / num_train) * float(values.var(ddof=1)))
     mean = float(values.mean())
-    t = mean / error if error > 0 else 0.0
+    t = mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
     half = float(distributions.t.ppf((1 + LEVEL) / 2, count - 1)) * error
     return CorrectedT(mean, t, float(2 * distributions.t.sf(abs(t), count - 1)), mean - half, mean + half)
 
