@@ -198,7 +198,8 @@ def open_test_split(
     else:
         openings = ledger.record_look(home(), folder, opening, threshold)
         console.say(f"test split opened for run {folder.run_id}; looks at this test split on record: {openings}")
-    return predict_split(predict, store.images, store.manifest, split.test, split="test", run_id=folder.run_id)
+    with console.without_retracing_notes():
+        return predict_split(predict, store.images, store.manifest, split.test, split="test", run_id=folder.run_id)
 
 
 def require_same(folder: RunFolder, **digests: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -97,3 +98,17 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Sweep:
 def evaluated(sweep: Sweep, command: Command) -> Said:
     """What `evaluate` says of the sweep's three finished runs."""
     return command("evaluate", "experiment_name=phantom-two_by_two", home=sweep.home)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Every figure that is saved, kept for a look at its texts; saving itself goes on."""
+    kept: list[Figure] = []
+    save = Figure.savefig
+
+    def keep_and_save(self: Figure, *args: object, **options: object) -> None:
+        kept.append(self)
+        save(self, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep_and_save)
+    return kept

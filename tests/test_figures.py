@@ -78,20 +78,6 @@ def draw_all(folder: Path, predictions: Predictions, *, synthetic: bool = True) 
     return paths
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Every figure that is saved, kept for a look at its texts; saving itself goes on."""
-    kept: list[Figure] = []
-    save = Figure.savefig
-
-    def keep_and_save(self: Figure, *args: object, **options: object) -> None:
-        kept.append(self)
-        save(self, *args, **options)
-
-    monkeypatch.setattr(Figure, "savefig", keep_and_save)
-    return kept
-
-
 def visible_texts(figure: Figure) -> list[Text]:
     shown = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
     # axis text is made for ticks outside the limits too; those are not painted

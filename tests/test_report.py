@@ -419,20 +419,6 @@ def test_report_replaces_an_older_one(arms: list[Arm], compared: Comparison, tmp
         assert "old question" not in text
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Every figure that is saved, kept for a look at its texts; saving itself goes on."""
-    kept: list[Figure] = []
-    save = Figure.savefig
-
-    def keep_and_save(self: Figure, *args: object, **options: object) -> None:
-        kept.append(self)
-        save(self, *args, **options)
-
-    monkeypatch.setattr(Figure, "savefig", keep_and_save)
-    return kept
-
-
 LONG = "optimizer.learning_rate=0.0003+augmentation=strong"
 
 

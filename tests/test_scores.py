@@ -60,7 +60,7 @@ def by_name(scores: tuple[Score, ...]) -> dict[str, Score]:
     return {one.name.partition("_")[2]: one for one in scores}
 
 
-def same(found: tuple[Score, ...], wanted: tuple[Score, ...]) -> None:
+def assert_same(found: tuple[Score, ...], wanted: tuple[Score, ...]) -> None:
     assert [one.name for one in found] == [one.name for one in wanted]
     for one, other in zip(found, wanted, strict=True):
         numbers = (one.value, one.low, one.high)
@@ -112,9 +112,9 @@ def test_duplicates_of_each_patients_rows_shrink_no_interval() -> None:
     threshold = frozen_on(validation)
     thrice = [taken(rows, np.repeat(np.arange(len(rows.label)), 3)) for rows in (validation, test)]
     once = score(test, threshold, patients_verifiable=True, validation=validation)
-    same(score(thrice[1], threshold, patients_verifiable=True, validation=thrice[0]), once)
+    assert_same(score(thrice[1], threshold, patients_verifiable=True, validation=thrice[0]), once)
     once = calibration_scores(test, validation, patients_verifiable=True)
-    same(calibration_scores(thrice[1], thrice[0], patients_verifiable=True), once)
+    assert_same(calibration_scores(thrice[1], thrice[0], patients_verifiable=True), once)
 
 
 def test_predictive_values_are_given_at_the_stated_prevalence_too() -> None:

@@ -131,7 +131,7 @@ def _cell(job: FinishedJob, place: int) -> Cell:
         run_id=job.folder.run_id,
         seed=place,
         split="val",
-        rows=Rows(rows.image_id, rows.patient, rows.label, rows.logit, rows.probability),
+        rows=Rows.of(rows),
         dataset_digest=rows.dataset_digest,
         synthetic=job.config.data.source == "phantom",
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
@@ -52,8 +51,6 @@ def confirm(plan: Plan) -> None:
         + ("" if first else "; this data set was opened under another lock before: exploratory")
     )
     _record_opening(plan, lock)
-    # each model is asked through a function of its own, which TensorFlow takes for a mistake from the fifth on
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     for number, cell in enumerate(unopened, start=1):
         folder = folders[cell.identity.run_id]
         evaluate.evaluate_locked(folder, cell.config.data.root)

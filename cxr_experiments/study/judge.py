@@ -14,7 +14,6 @@ from cxr_experiments.config.compose import home
 from cxr_experiments.config.identity import Identity, identify
 from cxr_experiments.errors import RunError
 from cxr_experiments.evidence.comparison import Arm, Cell, Rows
-from cxr_experiments.evidence.evaluation import Predictions
 from cxr_experiments.record.cells import StoredCell, cell_files, read_cell
 from cxr_experiments.study.plan import AskedCell
 
@@ -133,12 +132,12 @@ def cell_of(stored: StoredCell, split: str) -> Cell:
         run_id=stored.run_id,
         seed=int(facts["position"]),
         split=split,
-        rows=_rows(predictions),
+        rows=Rows.of(predictions),
         dataset_digest=str(identity["dataset_digest"]),
         synthetic=bool(facts["synthetic"]),
         threshold=float(facts["threshold"]["value"]),
         stress=stored.stressed.logits if stored.stressed is not None and split == "val" else {},
-        train=_rows(train) if train is not None and split == "val" else None,
+        train=Rows.of(train) if train is not None and split == "val" else None,
         config={**identity["config"], **{f"seeds.{name}": value for name, value in identity["seeds"].items()}},
         replicate=int(identity["replicate"]),
     )
@@ -152,14 +151,4 @@ def arm_of(cells: Sequence[StoredCell], split: str) -> Arm:
         cells=tuple(cell_of(cell, split) for cell in cells),
         factor=str(facts["factor"]),
         changed=tuple(facts["changed"]),
-    )
-
-
-def _rows(predictions: Predictions) -> Rows:
-    return Rows(
-        image_id=predictions.image_id,
-        patient=predictions.patient,
-        label=predictions.label,
-        logit=predictions.logit,
-        probability=predictions.probability,
     )

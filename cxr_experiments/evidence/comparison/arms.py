@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_experiments.errors import ComparisonError
+from cxr_experiments.evidence.evaluation import Predictions
 from cxr_experiments.evidence.metrics import Floats
 
 REPETITION = ("seeds.", "data.fold")  # config keys that tell the repetitions of one arm apart
@@ -28,6 +29,12 @@ class Rows:
     label: NDArray[np.int8]
     logit: Floats
     probability: Floats
+
+    @classmethod
+    def of(cls, predictions: Predictions) -> Rows:
+        """The rows of a predictions file."""
+        columns = (predictions.image_id, predictions.patient, predictions.label)
+        return cls(*columns, predictions.logit, predictions.probability)
 
     @property
     def score(self) -> Floats:

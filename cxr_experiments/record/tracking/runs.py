@@ -5,14 +5,13 @@ In: what a run is called, its choices, metrics, files and model.  Out: the same 
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cxr_experiments.record import console
 from cxr_experiments.record.tracking.place import TrackingPlace, client_of, door
 
 # MLflow's table stays readable with 15 final values, validation and test together; scores.csv has them all.
@@ -121,7 +120,7 @@ def log_model(place: TrackingPlace | None, run_id: str, model: Any, example: Any
         inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))])
         outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, 1))])
         mlflow.set_tracking_uri(place.uri)
-        with mlflow.start_run(run_id=run_id), _without_retracing_notes():
+        with mlflow.start_run(run_id=run_id), console.without_retracing_notes():
             mlflow.tensorflow.log_model(
                 model,
                 name="model",
@@ -145,15 +144,3 @@ def end_run(place: TrackingPlace | None, run_id: str, status: str, reason: str =
             client.set_tag(run_id, "reason", reason[:5000])
             client.set_tag(run_id, "mlflow.note.content", f"{status}: {reason}"[:5000])
         client.set_terminated(run_id, status=status)
-
-
-@contextmanager
-def _without_retracing_notes() -> Iterator[None]:
-    """MLflow tries the example on each model, and TensorFlow takes the fifth new model of a sweep for a mistake."""
-    logger = logging.getLogger("tensorflow")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
