@@ -42,6 +42,7 @@ assert study_command
 GROUPS = sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "hydra")
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF_DIR / group).glob("*.yaml"))]
 NEEDS = {
+    ("data", "csv"): ["data.csv_file=films.csv"],
     ("model", "custom"): ["model.builder=my_net.py:build"],
     ("tracking", "server"): ["tracking.uri=http://localhost:5000"],
 }

@@ -213,7 +213,7 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
 
 def small_manifest(num_images: int) -> Manifest:
     rows = tuple(
-        ImageRow(f"img/{number:03d}", "", number % 2, f"p{number // 3}", "", "", 0, f"{number:064x}")
+        ImageRow(f"img/{number:03d}", "", number % 2, f"p{number // 3}", "", "", 64, 64, "L", 0, f"{number:064x}")
         for number in range(num_images)
     )
     return Manifest("phantom", rows, ("NORMAL", "PNEUMONIA"), True, True, "")

@@ -30,6 +30,9 @@ def row(name: str, label: int, *, patient: str = "", loose: str = "", content: s
         patient=patient,
         loose_key=loose,
         split=split,
+        width=64,
+        height=64,
+        mode="L",
         num_bytes=100,
         sha256=content or f"sha of {name}",
     )

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from cxr_experiments.config.schema import ExperimentConfig, TrackingConfig
+from cxr_experiments.config.schema import DataConfig, ExperimentConfig, TrackingConfig
 from cxr_experiments.errors import ConfigError
 
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
@@ -73,6 +73,8 @@ def read_config(composed: DictConfig, schema: type[Config]) -> Config:
         if hydra is not None:
             _refuse_stored_builder(config, hydra)
         check_together(config)
+    elif isinstance(data := getattr(config, "data", None), DataConfig):
+        check_data(data)
     return config
 
 
@@ -157,8 +159,7 @@ def check_together(config: ExperimentConfig) -> None:
             f"depth.filters has {len(config.depth.filters)} blocks and depth.convolutions "
             f"{len(config.depth.convolutions)}: give both one entry per block"
         )
-    if config.data.classes[0] == config.data.classes[1]:
-        raise ConfigError(f"data.classes={list(config.data.classes)}: the two classes must differ")
+    check_data(config.data)
     if config.schedule.warmup_epochs >= config.training.epochs:
         raise ConfigError(
             f"schedule.warmup_epochs={config.schedule.warmup_epochs} leaves nothing of "
@@ -169,13 +170,6 @@ def check_together(config: ExperimentConfig) -> None:
             f"data.fold={config.data.fold} of data.num_folds={config.data.num_folds}: "
             "expected 0 folds with fold 0, or 2 folds and more with fold below their number"
         )
-    if config.data.source == "phantom" and config.data.root is not None:
-        raise ConfigError(
-            f"data.root={config.data.root} has no effect with data=phantom: "
-            "add data=kaggle or data=folder for real images"
-        )
-    if config.data.source != "folder" and config.data.patient_regex is not None:
-        raise ConfigError(f"data.patient_regex has no effect with data={config.data.source}: it is for data=folder")
     if config.choices.get("model", "custom" if config.model.builder else "") == "custom":
         if config.model.builder is None:
             raise ConfigError("model=custom: expected model.builder=FILE.py:FUNCTION beside it")
@@ -187,6 +181,26 @@ def check_together(config: ExperimentConfig) -> None:
         or config.experiment_name[0] == "."
     ):
         raise ConfigError(f"experiment_name={config.experiment_name!r}: expected a plain folder name, without / or :")
+
+
+def check_data(data: DataConfig) -> None:
+    """What no single field of a data set can say, and what its source would pass over."""
+    if data.classes[0] == data.classes[1]:
+        raise ConfigError(f"data.classes={list(data.classes)}: the two classes must differ")
+    if data.source == "phantom" and data.root is not None:
+        raise ConfigError(
+            f"data.root={data.root} has no effect with data=phantom: add data=kaggle or data=folder for real images"
+        )
+    if data.patient_regex is not None and data.source not in ("folder", "csv"):
+        raise ConfigError(
+            f"data.patient_regex has no effect with data={data.source}: it is for data=folder and data=csv"
+        )
+    if data.source == "csv" and data.csv_file is None:
+        raise ConfigError("data=csv needs data.csv_file=FILE, the list of images; docs/data.md shows some")
+    if data.npz_size_px not in (28, 64, 128, 224):
+        raise ConfigError(f"data.npz_size_px={data.npz_size_px}: expected 28, 64, 128 or 224 px")
+    if data.marker != "none" and data.source != "phantom":
+        raise ConfigError(f"data.marker={data.marker} has no effect with data={data.source}: it is for data=phantom")
 
 
 def _choices(hydra: DictConfig) -> dict[str, str]:

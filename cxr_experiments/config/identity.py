@@ -22,11 +22,11 @@ from cxr_experiments.errors import ConfigError
 
 # The groups whose every leaf enters; `tracking`, names, `rerun` and `choices` do not change a result.
 RESULT_AFFECTING = (
-    *("data", "augmentation", "depth", "pooling", "optimizer"),
+    *("data", "split", "augmentation", "depth", "pooling", "optimizer"),
     *("schedule", "imbalance", "training", "pipeline", "threshold"),
 )
 # Where the files lie does not change them: their digest is in.
-PATHS = {"data": ("root",)}
+PATHS = {"data": ("root", "csv_file")}
 # What training executes.  Editing any of these makes new runs; editing docs, figures or statistics does not.
 EXECUTED = (
     *("images/**/*.py", "learning/**/*.py", "config/seeds.py"),
@@ -140,6 +140,7 @@ def builder_digest(builder: str | None) -> str:
 
 # Options that a run's name leaves out; anything else is worth a word.
 UNSAID = {
+    "split": ("official",),
     "depth": ("standard",),
     "schedule": ("constant",),
     "imbalance": ("none",),
@@ -156,7 +157,8 @@ def run_name(config: ExperimentConfig, replicate: int) -> str:
     words = [chosen.get("augmentation", "")]
     words += [own_net] if own_net else [chosen.get("depth", ""), chosen.get("pooling", "")]
     words += [
-        chosen.get(group, "") for group in ("optimizer", "schedule", "imbalance", "training", "pipeline", "threshold")
+        chosen.get(group, "")
+        for group in ("split", "optimizer", "schedule", "imbalance", "training", "pipeline", "threshold")
     ]
     said = [word for word in words if word and not any(word in unsaid for unsaid in UNSAID.values())]
     return "-".join([*said, f"s{config.seed}", *([f"r{replicate}"] if replicate else [])])

@@ -30,22 +30,48 @@ def free(default: Any, doc: str = "") -> Any:
 class DataConfig:
     """Which images, how they are prepared, and how they are divided."""
 
-    source: str = choice("phantom", ("phantom", "kaggle", "folder"), "where the images come from")
-    root: str | None = free(None, "folder of the images; data=kaggle also reads it from CXR_DATA")
+    source: str = choice(
+        "phantom", ("phantom", "kaggle", "folder", "csv", "pneumoniamnist"), "where the images come from"
+    )
+    root: str | None = free(None, "folder of the images; null: CXR_DATA (kaggle), then what `download` left")
     classes: tuple[str, str] = free(("NORMAL", "PNEUMONIA"), "class folders: negative (0), positive (1)")
     image_size_px: int = number(200, 16, 1024, "px", "side of the prepared square image")
     resize: str = choice("squash", ("squash", "pad", "crop"), "how an oblong film becomes square")
     on_bad_file: str = choice("stop", ("stop", "skip"), "what an unreadable file does")
     patient_rule: str = choice("strict", ("strict", "loose", "none"), "which patient key may not cross official splits")
-    patient_regex: str | None = free(None, "data=folder: regular expression whose first group is the patient")
+    patient_regex: str | None = free(None, "data=folder, csv: expression whose first group in the path is the patient")
     val_fraction: float = number(0.15, 0.01, 0.5, "fraction", "share of the training images held out for validation")
     num_folds: int = number(0, 0, 20, "folds", "0 holds out val_fraction; else validation is fold `fold` of so many")
     fold: int = number(0, 0, 19, "", "which fold validates, from 0; every image of the pool validates in one of them")
-    test_fraction: float = number(0.15, 0.01, 0.5, "fraction", "data=folder: share held out for test")
-    test_seed: int = number(0, 0, 2**31 - 1, "", "data=folder: draws the test split, whatever `seed` is")
+    test_fraction: float = number(
+        0.15, 0.01, 0.5, "fraction", "share held out for test, where no official test is kept"
+    )
+    test_seed: int = number(0, 0, 2**31 - 1, "", "draws that test split, whatever `seed` is")
     num_patients: int = number(400, 8, 1_000_000, "patients", "data=phantom: patients drawn, all splits together")
     difficulty: float = number(0.5, 0.0, 1.0, "", "data=phantom: 0 plain opacities, 1 nearly invisible ones")
     phantom_seed: int = number(0, 0, 2**31 - 1, "", "data=phantom: draws the data set, whatever `seed` is")
+    marker: str = choice("none", ("none", "label"), "data=phantom: plant a corner mark tied to the label, not in test")
+    npz_size_px: int = number(224, 28, 224, "px", "data=pneumoniamnist: which of the files, 28, 64, 128 or 224")
+    csv_file: str | None = free(None, "data=csv: the list of images; a relative path starts at data.root")
+    csv_path: str = free("path", "data=csv: column of the file, or several as '{Folder}/{Image}.dcm'")
+    csv_label: str = free("label", "data=csv: column of the label")
+    csv_patient: str | None = free(None, "data=csv: column of the patient; null: patient_regex, or not verifiable")
+    csv_split: str | None = free(None, "data=csv: column with train, val or test; null: splits are drawn")
+    csv_positive: tuple[str, ...] = free(("1", "PNEUMONIA"), "data=csv: label values that mean the second class")
+    csv_negative: tuple[str, ...] = free(("0", "NORMAL"), "data=csv: label values that mean the first class")
+    csv_separator: str | None = free(None, "data=csv: what stands between several labels in one cell, such as |")
+    csv_unlisted: str = choice("stop", ("stop", "drop"), "data=csv: what a row with other label values does")
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Who trains, validates and tests."""
+
+    kind: str = choice(
+        "official",
+        ("official", "patient_grouped", "image_level"),
+        "official: the source's own test, by patient where it has none; the others divide all images anew",
+    )
 
 
 @dataclass(frozen=True)
@@ -166,6 +192,7 @@ class ExperimentConfig:
     seed: int = number(0, 0, 2**31 - 1, "", "split, initialisation, order, dropout and augmentation derive from it")
     seeds: SeedsConfig = field(default_factory=SeedsConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     pooling: PoolingConfig = field(default_factory=PoolingConfig)
@@ -183,6 +210,17 @@ class ExperimentConfig:
 
 
 @dataclass(frozen=True)
+class ShortcutsConfig:
+    """Where the alarms of the shortcut gate ring: when the lower end of a 95 % interval passes the level."""
+
+    available_auroc: float = number(0.60, 0.5, 1.0, "AUROC", "a file property (bytes, height, ...) tells the label")
+    visible_auroc: float = number(0.60, 0.5, 1.0, "AUROC", "the prepared pixels tell a file property")
+    used_auroc: float = number(0.60, 0.5, 1.0, "AUROC", "within a class, the score tells high from low of a property")
+    swap_auroc: float = number(0.02, 0.0, 0.5, "AUROC", "lost when borders are swapped between classes, not within")
+    border_auroc: float = number(0.60, 0.5, 1.0, "AUROC", "a probe that sees the border alone tells the label")
+
+
+@dataclass(frozen=True)
 class RootConfig:
     """Where the images lie now, when they have moved since training."""
 
@@ -197,6 +235,7 @@ class EvaluateConfig:
     experiment_name: str | None = free(None, "every finished run of this experiment, or the run's when two share an id")
     threshold: ThresholdConfig | None = None  # null: as validation froze it at training
     data: RootConfig = field(default_factory=RootConfig)
+    shortcuts: ShortcutsConfig = field(default_factory=ShortcutsConfig)
     tracking: TrackingConfig | None = None  # null: where the run was tracked at training
 
 
@@ -208,6 +247,7 @@ class PredictConfig:
     experiment_name: str | None = free(None, "for run=best")
     images: tuple[str, ...] = free((), "image files; words without = are images too")
     json: bool = free(False, "one JSON line per image instead of a table")
+    heatmap: str | None = free(None, "folder for one heat map per image: where the network looked")
 
 
 @dataclass(frozen=True)
@@ -215,6 +255,28 @@ class PreviewConfig(ExperimentConfig):
     """Draw what an augmentation does, without training."""
 
     output: str | None = free(None, "PNG file; null is runs/previews/<data>-<augmentation>.png")
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """Look at a data set before anything is learnt from it."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    shortcuts: ShortcutsConfig = field(default_factory=ShortcutsConfig)
+    json: str | None = free(None, "file for the whole report as JSON; - writes it to stdout instead of the table")
+    html: str | None = free(None, "file for a copy of the report with pictures")
+    again: bool = free(False, "look again although this data set has been looked at")
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    choices: dict[str, str] = field(default_factory=dict)  # group -> option chosen, filled by compose; never typed
+
+
+@dataclass(frozen=True)
+class DownloadConfig:
+    """Fetch a public data set, checked against its published checksum."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    mirror: str | None = free(None, "http(s) address of a folder with the same files, in place of the publisher's")
+    choices: dict[str, str] = field(default_factory=dict)  # group -> option chosen, filled by compose; never typed
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ MAX_PIXELS = 2**26
 MAX_SIDE_PX = 20_000
 MIN_SIDE_PX = 16
 MAX_FILE_BYTES = 2**29
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 # What PIL and zlib raise on damaged files.
 _DECODER_ERRORS = (
@@ -46,6 +47,18 @@ _DECODER_ERRORS = (
     struct.error,
     zlib.error,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What an image says of itself: px as stored, and how pixels are coded in PIL's words ("L", "RGB", "I;16")."""
+
+    width: int
+    height: int
+    mode: str
+
+
+NO_HEADER = Header(0, 0, "")
 
 
 def decode_file(path: Path) -> Gray:
@@ -82,13 +95,31 @@ def decode_bytes(data: bytes) -> Gray:
     Raises:
         BadImageError: empty, not JPEG or PNG, truncated, damaged, or of absurd dimensions.
     """
-    if data.startswith(b"\xff\xd8\xff"):
+    if data.startswith(_JPEG):
         return _decode(_jpeg_parts(data), JpegImageFile)
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+    if data.startswith(_PNG):
         return _decode(_png_parts(data), PngImageFile)
     if not data:
         raise BadImageError("empty file (0 bytes)")
     raise BadImageError(f"not a JPEG or PNG file (it begins with {data[:8]!r})")
+
+
+def read_header(data: bytes) -> Header:
+    """Size and mode of one JPEG or PNG in memory, without decoding it.
+
+    Raises:
+        BadImageError: not an image, or a damaged header.
+    """
+    try:
+        if data.startswith(_JPEG):
+            image: Image.Image = JpegImageFile(BytesIO(_jpeg_parts(data).pixels))
+        elif data.startswith(_PNG):
+            image = PngImageFile(BytesIO(_png_parts(data).pixels))
+        else:
+            raise BadImageError("not a JPEG or PNG file")
+    except _DECODER_ERRORS as error:
+        raise BadImageError(f"damaged header: {error}") from error
+    return Header(*image.size, image.mode)
 
 
 def resize(image: Gray, height: int, width: int) -> Gray:

@@ -1,31 +1,41 @@
-"""Folders of images on disk: which class folders stand in one, which files in each, and every file's size and SHA-256.
+"""Folders of images on disk: which class folders stand in one, which files in each, and every file's size,
+SHA-256 and header.
 
-Nothing is decoded here.  What the operating systems strew about (`.DS_Store`, `Thumbs.db`, `__MACOSX`, hidden files) is
-passed over; every other file is listed, whatever its suffix, so that the store can name it as a bad one.
+No pixel is decoded here.  What the operating systems strew about (`.DS_Store`, `Thumbs.db`, `__MACOSX`, hidden files)
+is passed over; every other file is listed, whatever its suffix, so that the store can name it as a bad one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from cxr_experiments.errors import DataError
+from cxr_experiments.errors import BadImageError, DataError
+from cxr_experiments.images.decode import NO_HEADER, Header, read_header, read_image_bytes
 
 _STREWN = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
 @dataclass(frozen=True)
 class Contents:
-    """Size and SHA-256 of a file; 0 and "" when it could not be read."""
+    """What a file is without being decoded.
+
+    Attributes:
+        num_bytes, sha256: 0 and "" when the file could not be read.
+        header: 0 x 0 px and "" when it is no image or its header is damaged.
+    """
 
     num_bytes: int
     sha256: str
+    header: Header
+
+
+_UNREAD = Contents(0, "", NO_HEADER)
 
 
 def is_strewn(name: str) -> bool:
@@ -70,14 +80,16 @@ def num_cores() -> int:
 
 
 def _contents(path: Path) -> Contents:
+    """The store meets the same errors, and tells their reasons."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return Contents(num_bytes=0, sha256="")  # a pipe would block for ever
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return Contents(num_bytes=file.tell(), sha256=digest)
-    except OSError:
-        return Contents(num_bytes=0, sha256="")  # the store meets the same error and tells its reason
+        content = read_image_bytes(path)
+    except BadImageError:
+        return _UNREAD
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        return Contents(len(content), digest, read_header(content))
+    except BadImageError:
+        return Contents(len(content), digest, NO_HEADER)
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

@@ -56,6 +56,9 @@ def _row(root: Path, path: Path, label: int, contents: Contents, pattern: re.Pat
         patient=patient,
         loose_key="",
         split="",
+        width=contents.header.width,
+        height=contents.header.height,
+        mode=contents.header.mode,
         num_bytes=contents.num_bytes,
         sha256=contents.sha256,
     )

@@ -96,6 +96,9 @@ def _row(root: Path, path: Path, split: str, label: int, contents: Contents) -> 
         patient=keys.strict,
         loose_key=keys.loose,
         split=split,
+        width=contents.header.width,
+        height=contents.header.height,
+        mode=contents.header.mode,
         num_bytes=contents.num_bytes,
         sha256=contents.sha256,
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from cxr_experiments.config.schema import DataConfig
 from cxr_experiments.images.decode import Gray
 from cxr_experiments.images.manifest.rows import ImageRow, Manifest
-from cxr_experiments.images.phantom import PhantomRow, phantom_rows, render
+from cxr_experiments.images.phantom import PHANTOM_SIZE_PX, PhantomRow, phantom_rows, render
 
 _IMAGES = Path(__file__).resolve().parent.parent
 
@@ -52,6 +52,9 @@ def _row(row: PhantomRow, data: DataConfig) -> ImageRow:
         patient=row.patient,
         loose_key="",
         split=row.split,
+        width=PHANTOM_SIZE_PX,
+        height=PHANTOM_SIZE_PX,
+        mode="L",
         num_bytes=0,
         sha256=hashlib.sha256(json.dumps(made_of).encode()).hexdigest(),
     )

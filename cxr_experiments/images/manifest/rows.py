@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRow:
     """One image of a data set.
 
@@ -23,6 +23,8 @@ class ImageRow:
         patient: strict patient key, such as "bacteria:12"; "" when the patient is not known.
         loose_key: key that joins families which may number the same patients, such as "person:12"; "" without one.
         split: "train", "val" or "test" as the source says; "" when it says nothing.
+        width, height: px as stored, before any EXIF orientation is obeyed; 0 when the header could not be read.
+        mode: how pixels are coded, in PIL's words ("L", "RGB", "I;16"); "" when the header could not be read.
         num_bytes: size of the file; 0 for a phantom and for a file that could not be read.
         sha256: 64 hex digits over the file's bytes, or over what makes the phantom; "" when the file could not be read.
     """
@@ -33,6 +35,9 @@ class ImageRow:
     patient: str
     loose_key: str
     split: str
+    width: int
+    height: int
+    mode: str
     num_bytes: int
     sha256: str
 
