@@ -39,6 +39,11 @@ def home() -> Path:
     return here
 
 
+def datasets() -> Path:
+    """Where `download` puts public data sets, one folder per source, and where sources look when no root is given."""
+    return home() / "datasets"
+
+
 def register(name: str, schema: type[Any]) -> None:
     """Make a dataclass known to Hydra as the config `name`; the frozen flag is lifted while overrides are merged."""
     OmegaConf.register_new_resolver("cxr_home", lambda: str(home()), replace=True)
