@@ -31,7 +31,7 @@ def draw_preview(config: PreviewConfig) -> Path:
 
     seeds = resolve_seeds(config)
     store = console.open_counted(config.data, home() / "runs")
-    train = make_split(store.manifest, config.data, seed=seeds.split).train
+    train = make_split(store.manifest, config.data, seed=seeds.split, kind=config.split.kind).train
     rows = train[:: max(1, len(train) // 4)][:4]
     sheet = augmented_examples(store.images[rows], config.augmentation, seed=seeds.augmentation)
     name = f"{config.data.source}-{config.choices.get('augmentation', 'augmentation')}"

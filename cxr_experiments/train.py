@@ -43,7 +43,7 @@ def run_experiment(config: ExperimentConfig) -> str:
 
     runs, seeds = home() / "runs", resolve_seeds(config)
     store = console.open_counted(config.data, runs)
-    split = make_split(store.manifest, config.data, seed=seeds.split)
+    split = make_split(store.manifest, config.data, seed=seeds.split, kind=config.split.kind)
     plan = plan_run(config, store, split, runs)
     if (finished := find_finished(plan, runs)) is not None:
         console.say_finished_before(finished)

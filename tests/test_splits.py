@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from cxr_experiments.config.schema import DataConfig
 from cxr_experiments.errors import DataError, LeakageError
 from cxr_experiments.images.manifest import ImageRow, Manifest, read_manifest
-from cxr_experiments.images.splits import Split, group_names, make_split, prove_disjoint, read_split, write_split
+from cxr_experiments.images.splits import (
+    Split,
+    group_names,
+    leaking_sentence,
+    leaks_of,
+    make_split,
+    prove_disjoint,
+    read_split,
+    write_split,
+)
 
 FOLDER = DataConfig(source="folder", root="anywhere")
 KAGGLE = DataConfig(source="kaggle")
@@ -298,3 +307,61 @@ def test_the_parts_are_read_only() -> None:
     split = make_split(manifest_of(clinic(30)), FOLDER, seed=0)
     with pytest.raises(ValueError, match="read-only"):
         split.train[0] = 0
+
+
+def test_patient_grouped_divides_official_images_anew_and_by_patient() -> None:
+    manifest = manifest_of([*clinic(60, split="train"), *clinic(20, seed=1, split="test")], source="kaggle")
+    official = make_split(manifest, KAGGLE, seed=0)
+    anew = make_split(manifest, KAGGLE, seed=0, kind="patient_grouped")
+    assert {manifest.rows[i].split for i in official.test} == {"test"}
+    assert {manifest.rows[i].split for i in anew.test} == {"train", "test"}
+    assert anew.test_digest != official.test_digest
+    assert leaks_of(manifest, anew)[0].num_of_patients == leaks_of(manifest, anew)[1].num_of_patients == 0
+
+
+def test_official_without_test_rows_is_patient_grouped() -> None:
+    """A list that names train and validation alone has no official test: one is drawn."""
+    manifest = manifest_of([*clinic(60, split="train"), *clinic(20, seed=1, split="val")], source="csv")
+    drawn, grouped = (make_split(manifest, KAGGLE, seed=0, kind=kind) for kind in ("official", "patient_grouped"))
+    assert len(drawn.test)
+    assert (drawn.digest, drawn.test_digest) == (grouped.digest, grouped.test_digest)
+
+
+def test_image_level_leaks_and_says_by_how_much() -> None:
+    manifest = manifest_of(clinic(80))
+    split = make_split(manifest, FOLDER, seed=0, kind="image_level")
+    with pytest.raises(LeakageError, match=r"train and val share a patient in \d+ case\(s\): p\d+ in "):
+        prove_disjoint(manifest, split, patient_rule="strict")
+    validation, test = leaks_of(manifest, split)
+    learnt_from = {manifest.rows[i].patient for i in split.train}
+    met = [i for i in split.val if manifest.rows[i].patient in learnt_from]
+    assert (validation.num_of_patients, validation.num_images) == (len(met), len(split.val))
+    assert validation.share > 0.3
+    told = leaking_sentence((validation, test), "image_level")
+    assert f"{len(met)} of {len(split.val)} validation images ({validation.share:.0%}".replace("%", " %") in told
+    assert told.startswith("LEAKING (split=image_level): ")
+
+
+def test_a_leak_counts_copies_and_admits_unknown_patients() -> None:
+    rows = [row(f"{number}.png", number % 2, content=f"c{number // 2}") for number in range(8)]
+    manifest = replace(manifest_of(rows), patients_verifiable=False)
+    even, odd, none = np.array([0, 2, 4, 6]), np.array([1, 3]), np.array([5, 7])
+    validation, test = leaks_of(manifest, Split(train=even, val=odd, test=none, digest="", test_digest=""))
+    assert (validation.num_of_patients, validation.num_copies, test.num_copies) == (None, 2, 2)
+    assert str(validation) == (
+        "of 2 validation images 2 are copies of training images; patients are not known, so the rest is not either"
+    )
+
+
+@given(rows=patient_graphs(), seed=st.integers(0, 2**31 - 1))
+@settings(max_examples=60, deadline=None)
+def test_image_level_places_every_image_once_and_depends_on_the_seed_alone(rows: list[ImageRow], seed: int) -> None:
+    manifest = manifest_of(rows)
+    try:
+        split = make_split(manifest, FOLDER, seed=seed, kind="image_level")
+    except DataError:
+        return  # too few images of a class
+    placed = sorted([*split.train.tolist(), *split.val.tolist(), *split.test.tolist()])
+    assert placed == list(range(len(manifest.rows)))
+    again = make_split(manifest_of(rows[::-1]), FOLDER, seed=seed, kind="image_level")
+    assert again.digest == split.digest

@@ -82,6 +82,9 @@ def say_started(plan: RunPlan) -> None:
     name = run_name(plan.config, plan.identity.replicate)
     counts = f"{len(plan.split.train):,} training and {len(plan.split.val):,} validation images"
     say(f"training {name} (run {plan.identity.run_id}) on {counts}")
+    for warning in (plan.leaking, plan.divided_anew):
+        if warning:
+            say(warning, synthetic=plan.manifest.synthetic)
     if plan.skipped:
         say(f"{len(plan.skipped)} unreadable files were skipped: skipped_files.json in the run folder names them")
 
@@ -91,6 +94,7 @@ def say_trained(run: LiveRun, evidence: Evidence, robustness: Robustness, costs:
     synthetic = evidence.synthetic
     say_scores(evidence)
     say(told_robustness(robustness), synthetic=synthetic)
+    say_leakage(run.folder, synthetic=synthetic)
     stopped = "stopped early" if costs.stopped_early else "reached its epoch limit"
     say(
         f"{costs.epochs_run} epochs ({stopped}), weights of epoch {costs.best_epoch + 1}, "
@@ -99,6 +103,14 @@ def say_trained(run: LiveRun, evidence: Evidence, robustness: Robustness, costs:
     )
     say_where(run.folder, run.link)
     say(f"The test split was not opened.  To score it: python -m cxr_experiments.evaluate run={run.folder.run_id}")
+
+
+def say_leakage(folder: RunFolder, *, synthetic: bool) -> None:
+    """The warning that belongs beside every score of a run whose split leaks."""
+    from cxr_experiments.record.run_folder import read_leakage
+
+    if told := read_leakage(folder):
+        say(told, synthetic=synthetic)
 
 
 def told_robustness(robustness: Robustness) -> str:

@@ -21,7 +21,7 @@ from cxr_experiments.config.identity import Identity, identify, package_version,
 from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.errors import ConfigError, Terminated, TrackingError
 from cxr_experiments.images.manifest import Manifest
-from cxr_experiments.images.splits import Split, write_split
+from cxr_experiments.images.splits import Split, leaking_sentence, leaks_of, write_split
 from cxr_experiments.images.store import BadFile, Store
 from cxr_experiments.record import tracking
 from cxr_experiments.record.epoch import Epoch
@@ -43,6 +43,7 @@ from cxr_experiments.record.tracking import RunCard, TrackingPlace
 # Small files of the folder that MLflow keeps as artifacts too; model and predictions follow when there are some.
 RECORDS = (
     "skipped_files.json",
+    "leakage.json",
     "own_network.py",
     "config.yaml",
     "identity.json",
@@ -126,6 +127,23 @@ class RunPlan:
     experiment_name: str
     identity: Identity
 
+    @property
+    def leaking(self) -> str:
+        """What to say beside every number of a run whose split leaks on purpose; "" for all others."""
+        kind = self.config.split.kind
+        return leaking_sentence(leaks_of(self.manifest, self.split), kind) if kind == "image_level" else ""
+
+    @property
+    def divided_anew(self) -> str:
+        """What to say when official test images stand among those that were divided anew; "" otherwise."""
+        num_official = sum(row.split == "test" for row in self.manifest.rows)
+        if self.config.split.kind == "official" or not num_official:
+            return ""
+        return (
+            f"split={self.config.split.kind} divides all images anew, {num_official} official test images among them: "
+            f"not comparable with results on the official test split"
+        )
+
 
 def plan_run(config: ExperimentConfig, store: Store, split: Split, runs: Path) -> RunPlan:
     """Name and identify a run; with `rerun=true` it is the first replicate that has not finished yet.
@@ -198,6 +216,8 @@ def _write_plan(folder: RunFolder, plan: RunPlan) -> None:
     data = replace(config.data, root=plan.manifest.root or None)
     shown = replace(config, data=data, tracking=replace(config.tracking, uri=_bare(config.tracking.uri)))
     write_config(folder.file("config.yaml"), shown)
+    if plan.leaking:
+        write_json(folder.file("leakage.json"), {"split": config.split.kind, "told": plan.leaking})
     if plan.skipped:
         skipped = {"num_skipped": len(plan.skipped), "files": [asdict(one) for one in plan.skipped]}
         write_json(folder.file("skipped_files.json"), skipped)
@@ -227,6 +247,7 @@ def _card(plan: RunPlan, provenance: Provenance) -> RunCard:
             "cxr.dataset_digest": manifest.digest,
             "cxr.split_digest": plan.split.digest,
             "cxr.patients": _patients_told(plan),
+            "cxr.split": plan.config.split.kind,
             "cxr.num_skipped": str(len(plan.skipped)),
             "mlflow.source.name": "cxr_experiments.train",
             "mlflow.source.git.commit": provenance.commit,
@@ -238,9 +259,12 @@ def _card(plan: RunPlan, provenance: Provenance) -> RunCard:
 
 def _patients_told(plan: RunPlan) -> str:
     """How far patients are known to be apart."""
+    if plan.leaking:
+        return plan.leaking
     if not plan.manifest.patients_verifiable:
         return "not verifiable"
-    return f"disjoint (official test split by patient_rule={plan.config.data.patient_rule})"
+    rule = f"patient_rule={plan.config.data.patient_rule}"
+    return f"disjoint (official test split by {rule})" if plan.config.split.kind == "official" else f"disjoint ({rule})"
 
 
 def _bare(uri: str | None) -> str | None:

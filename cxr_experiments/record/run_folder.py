@@ -199,6 +199,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
+def read_leakage(folder: RunFolder) -> str:
+    """By how much the run's split lets patients stand on both sides, in words; "" for a run that does not."""
+    path = folder.file("leakage.json")
+    return str(read_json(path).get("told", "")) if path.is_file() else ""
+
+
 def append_json_line(path: Path, values: Mapping[str, Any]) -> None:
     """Append one JSON line and flush it to the disk."""
     with path.open("a", encoding="utf-8") as stream:

@@ -99,7 +99,8 @@ def is_exploratory(spec: StudySpec, dataset_digest: str, run_ids: Collection[str
 
 def _record_opening(plan: Plan, lock: dict[str, Any]) -> None:
     """One opening for the whole protocol, before the first image is read; a resumed confirmation adds none."""
-    split = make_split(plan.manifest, plan.cells[0].config.data, seed=0)
+    config = plan.cells[0].config
+    split = make_split(plan.manifest, config.data, seed=0, kind=config.split.kind)
     entry = {
         "study": plan.name,
         "study_sha256": lock["study_sha256"],

@@ -85,7 +85,7 @@ class Places:
 
     def __init__(self) -> None:
         self._stores: dict[DataConfig, Store] = {}
-        self._splits: dict[tuple[DataConfig, int], Split] = {}
+        self._splits: dict[tuple[DataConfig, str, int], Split] = {}
 
     def store(self, config: ExperimentConfig) -> Store:
         """The prepared images of a run with this config."""
@@ -97,9 +97,10 @@ class Places:
     def look_up(self, config: ExperimentConfig) -> tuple[Manifest, Split]:
         """The images and the split that a run with this config sees."""
         manifest, seed = self.store(config).manifest, resolve_seeds(config).split
-        if (config.data, seed) not in self._splits:
-            self._splits[config.data, seed] = make_split(manifest, config.data, seed=seed)
-        return manifest, self._splits[config.data, seed]
+        key = (config.data, config.split.kind, seed)
+        if key not in self._splits:
+            self._splits[key] = make_split(manifest, config.data, seed=seed, kind=config.split.kind)
+        return manifest, self._splits[key]
 
 
 def compose_arms(name: str, config: StudyConfig, arms: Sequence[ArmSpec]) -> tuple[Arm, ...]:

@@ -17,6 +17,7 @@ NUM_FILMS = 32
 # What keys of a group may change.  A network's shape follows from the size of its images.
 MAY_CHANGE = {
     "data": {"films", "batch", "graph"},
+    "split": {"films", "batch"},
     "augmentation": {"batch"},
     "depth": {"graph"},
     "pooling": {"graph"},

@@ -65,6 +65,8 @@ def report(
     facts = study_facts(name, config, arms, judged, (split, told))
     if facts.exploratory:
         console.say("EXPLORATORY: another protocol was locked on this data set before; what follows confirms nothing")
+    if facts.leaking:
+        console.say(facts.leaking)
     write_report(report_folder(name, split), facts, comparison, judged.arms)
     if config.films:
         films = films_of(arms[0], comparison.dataset_digest)
@@ -127,6 +129,7 @@ def study_facts(
         arms=tuple(_arm_facts(arm, judged.stored[arm.spec.name], told) for arm in arms),
         failed=judged.left_out,
         noise_floor=_noise_floor(name, arms[0], judged, spec),
+        leaking=next((str(cell.facts["leaking"]) for cell in stored if cell.facts.get("leaking")), ""),
         histories={arm: [cell.facts["history"] for cell in cells] for arm, cells in judged.stored.items()},
     )
 
@@ -175,6 +178,7 @@ def _data_card(stored: Sequence[StoredCell]) -> dict[str, str]:
         "digest": str(facts["identity"]["dataset_digest"]),
         "prepared": f"{config['data.image_size_px']} px, {config['data.resize']}, gray",
         "official test split against training": f"patient_rule={config['data.patient_rule']}",
+        "split": str(config.get("split.kind", "official")),
         "training images": f"{costs['num_train']:,} (first repetition)",
     }
     for split, rows in counted.items():

@@ -35,7 +35,10 @@ class ArmFacts:
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """The study around a comparison; `stage` is "validation" or "test", `looks` the test ledger's count."""
+    """The study around a comparison; `stage` is "validation" or "test", `looks` the test ledger's count.
+
+    `leaking` says by how much the split lets patients stand on both sides; "" when it does not.
+    """
 
     name: str
     question: str
@@ -54,4 +57,5 @@ class StudyFacts:
     arms: tuple[ArmFacts, ...]
     failed: tuple[tuple[str, str], ...] = ()
     noise_floor: str = ""
+    leaking: str = ""
     histories: Histories = field(default_factory=dict)

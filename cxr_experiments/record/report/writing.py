@@ -123,6 +123,7 @@ def markdown(facts: StudyFacts, comparison: Comparison, tables: dict[str, Table]
 def standing(facts: StudyFacts) -> str:
     """On what the study was judged, how often the test split was opened so far, and what that makes of it."""
     looks = f"Looks at the test split on record: {facts.looks}."
+    looks += f" {facts.leaking}." if facts.leaking else ""
     if facts.stage != "test":
         return f"Study {facts.name}, judged on {facts.stage}; the test split was not opened for this. {looks}"
     told = f"Study {facts.name}, judged on the test split. {looks}"
@@ -212,7 +213,8 @@ def _flat(one: Difference, names: Sequence[str]) -> dict[str, object]:
 
 
 def _marks(facts: StudyFacts, comparison: Comparison) -> str:
-    marks = ["EXPLORATORY"] * facts.exploratory + ["SYNTHETIC"] * comparison.synthetic
+    flags = {"LEAKING": facts.leaking, "EXPLORATORY": facts.exploratory, "SYNTHETIC": comparison.synthetic}
+    marks = [mark for mark, on in flags.items() if on]
     return f" ({', '.join(marks)})" if marks else ""
 
 
