@@ -487,3 +487,13 @@ def test_films_that_are_not_here_or_not_the_studys_are_one_line(
     assert str(tmp_path / "nowhere") in str(error.value)
     with pytest.raises(DataError, match=r"phantom gives data set [0-9a-f]{12}, not the study's"):
         films_of(study_arm(source="phantom", num_patients=6, image_size_px=32), "d" * 64)
+
+
+def test_a_leaking_split_stands_at_the_head_of_the_report_and_on_every_table(tmp_path: Path, arms: list[Arm]) -> None:
+    leak = "LEAKING (split=image_level): 330 of 800 validation images (41 %) are of patients in training"
+    found = compare_arms(arms[0], arms[1:], metric="auroc", margin=0.02)
+    folder = write_report(tmp_path, facts_of(arms, leaking=leak), found, arms).parent
+    for name in ("report.md", "report.html"):
+        text = (folder / name).read_text().replace("\\", "")
+        assert leak in text
+        assert text.count("LEAKING") > 5

@@ -178,9 +178,10 @@ def _data_card(stored: Sequence[StoredCell]) -> dict[str, str]:
         "digest": str(facts["identity"]["dataset_digest"]),
         "prepared": f"{config['data.image_size_px']} px, {config['data.resize']}, gray",
         "official test split against training": f"patient_rule={config['data.patient_rule']}",
-        "split": str(config.get("split.kind", "official")),
         "training images": f"{costs['num_train']:,} (first repetition)",
     }
+    if (kind := config.get("split.kind", "official")) != "official":  # cells of before the choice have no such key
+        card["split"] = f"{kind}, all images divided anew"
     for split, rows in counted.items():
         patients = set(rows.patient.tolist())
         known = f"{len(patients):,} patient keys" if "" not in patients else "patients not verifiable"
