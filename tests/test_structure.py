@@ -28,6 +28,7 @@ DOORS = {
     "mlflow": {"record/tracking"},
     "matplotlib": {"record/figures"},
     "PIL": {"images/decode", "images/stress"},
+    "pydicom": {"images/decode"},
     "hydra": {"config", "commands"},
     "omegaconf": {"config", "commands"},
     "scipy": {"evidence"},
