@@ -1,0 +1,26 @@
+"""Can the label be had without the lungs?  Three headings kept apart, and small probes beside them.
+
+    available   properties of the files alone (size, shape, mode) tell the label
+    visible     the prepared pixels tell a property, so that a network could see it
+    used        the model's score follows a property within a class, or follows a border that was swapped in
+    probe       what a small classifier reads from the border, the centre or a thumbnail alone
+    shift       the pixels tell train from test within a class
+
+An alarm rings when the lower end of an interval passes a declared level.  Nothing here is fitted to a test split.
+"""
+
+from cxr_experiments.evidence.shortcuts.association import Association
+from cxr_experiments.evidence.shortcuts.available import available
+from cxr_experiments.evidence.shortcuts.properties import PROPERTIES
+from cxr_experiments.evidence.shortcuts.thumbnails import THUMBNAIL_PX, thumbnails_of
+from cxr_experiments.evidence.shortcuts.visible import split_shift, visible
+
+__all__ = [
+    "PROPERTIES",
+    "THUMBNAIL_PX",
+    "Association",
+    "available",
+    "split_shift",
+    "thumbnails_of",
+    "visible",
+]
