@@ -2,7 +2,7 @@
 
 A row holds id, path, label, patient, split, size and SHA-256; the manifest's digest names the data set wherever it
 lies.  `read_manifest` lists and hashes files and decodes none; `load_pixels` is the one way from a row to pixels, for
-files and for phantoms.  Nothing is divided or resized here.
+files, for members of an archive and for phantoms.  Nothing is divided or resized here.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from pathlib import Path
 from cxr_experiments.config.schema import DataConfig
 from cxr_experiments.errors import BadImageError, DataError
 from cxr_experiments.images.decode import Gray, decode_bytes, read_image_bytes
+from cxr_experiments.images.manifest.csv_list import read_csv_list
 from cxr_experiments.images.manifest.files import num_cores
 from cxr_experiments.images.manifest.folder import IMAGE_SUFFIXES, has_image_suffix, read_folder
 from cxr_experiments.images.manifest.kermany import KermanyKeys, kermany_keys, read_kermany
 from cxr_experiments.images.manifest.phantoms import read_phantoms, render_row, source_digest
+from cxr_experiments.images.manifest.pneumoniamnist import load_npz_row, read_pneumoniamnist
 from cxr_experiments.images.manifest.rows import ImageRow, Manifest
 
 __all__ = [
@@ -31,7 +33,13 @@ __all__ = [
     "source_digest",
 ]
 
-_READERS = {"phantom": read_phantoms, "kaggle": read_kermany, "folder": read_folder}
+_READERS = {
+    "phantom": read_phantoms,
+    "kaggle": read_kermany,
+    "folder": read_folder,
+    "csv": read_csv_list,
+    "pneumoniamnist": read_pneumoniamnist,
+}
 
 
 def read_manifest(data: DataConfig) -> Manifest:
@@ -55,6 +63,8 @@ def load_pixels(row: ImageRow, manifest: Manifest, data: DataConfig) -> Gray:
     """
     if manifest.synthetic:
         return render_row(row, data)
+    if manifest.source == "pneumoniamnist":
+        return load_npz_row(row, manifest)
     if not has_image_suffix(Path(row.path)):
         raise BadImageError(f"suffix {Path(row.path).suffix!r} is none of {', '.join(IMAGE_SUFFIXES)}")
     content = read_image_bytes(Path(row.path))

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxr_experiments.config.compose import datasets
 from cxr_experiments.config.schema import DataConfig
 from cxr_experiments.errors import DataError
 from cxr_experiments.images.manifest.files import Contents, contents_of, files_by_class, folder_names
@@ -105,23 +106,25 @@ def _row(root: Path, path: Path, split: str, label: int, contents: Contents) -> 
 
 
 def _find_root(data: DataConfig, environment: Mapping[str, str]) -> Path:
-    """The folder that holds train/ and test/: the one named, or the chest_xray/ that the Kaggle archive has inside."""
+    """The folder that holds train/ and test/: the one named, else the one that `download` left; or the chest_xray/ that
+    the Kaggle archive has inside."""
     named, origin = data.root, "data.root"
     if not named:
         named, origin = environment.get("CXR_DATA"), "CXR_DATA"
     where = "no folder was named: give data.root=DIR, or set CXR_DATA"
+    root = Path(named).expanduser().resolve() if named else datasets() / "kaggle"
+    for candidate in (root, root / "chest_xray"):
+        if (candidate / "train").is_dir() and (candidate / "test").is_dir():
+            return candidate
     if named:
-        where = f"looked for it in {Path(named).expanduser().resolve()} (from {origin})"
-        root = Path(named).expanduser().resolve()
-        for candidate in (root, root / "chest_xray"):
-            if (candidate / "train").is_dir() and (candidate / "test").is_dir():
-                return candidate
+        where = f"looked for it in {root} (from {origin})"
         if root.is_dir():
             where += f", which holds {', '.join(folder_names(root)) or 'no folders'} instead of train and test"
         else:
             where += ", which is no folder"
     raise DataError(
-        'data=kaggle needs "Chest X-Ray Images (Pneumonia)": from Kaggle, or Mendeley Data, doi:10.17632/rscbjbr9sj\n'
+        'data=kaggle needs "Chest X-Ray Images (Pneumonia)": python -m cxr_experiments.download data=kaggle, '
+        "or by hand from Kaggle or Mendeley Data, doi:10.17632/rscbjbr9sj\n"
         f"{where}\n"
         "to try everything without a download, use the synthetic phantoms: data=phantom"
     )
