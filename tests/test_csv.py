@@ -252,7 +252,8 @@ def test_an_empty_path_is_refused_by_its_line(tmp_path: Path) -> None:
         ("x/../../b.png", "does not stay below data.root"),
         ("..\\b.png", "does not stay below data.root"),
         (".", "does not stay below data.root"),
-        ("b\0.png", "does not stay below data.root"),
+        ("b\0.png", "holds a control character"),
+        ("b\x1b[2J.png", "holds a control character"),
         ("/etc/passwd", "is absolute"),
         ("\\\\server\\b.png", "is absolute"),
         ("C:\\films\\b.png", "is absolute"),
@@ -369,6 +370,8 @@ def test_a_missing_patient_is_refused_by_its_line(tmp_path: Path) -> None:
     plant(tmp_path, "a.png")
     data = replace(write(tmp_path, "path,label,who", "a.png,0,p1", "b.png,1, "), csv_patient="who")
     assert "line 3: no patient in column 'who'" in refused(data)
+    data = replace(write(tmp_path, "path,label,who", "a.png,0,p1", 'b.png,1,"p\x1b"'), csv_patient="who")
+    assert "line 3: the patient in column 'who' holds a control character" in refused(data)
 
 
 def test_patients_may_come_from_the_path(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from cxr_experiments.errors import DataError, LeakageError
 from cxr_experiments.images.decode import decode_file
 from cxr_experiments.images.duplicates import exact_duplicates
 from cxr_experiments.images.manifest import KermanyKeys, Manifest, kermany_keys, read_manifest
+from cxr_experiments.images.manifest.kermany import read_kermany
 from cxr_experiments.images.splits import group_names, leaks_of, make_split, read_split, write_split
 from cxr_experiments.images.store import open_store
 
@@ -48,6 +50,55 @@ def test_any_other_name_is_refused_by_name(name: str) -> None:
 def test_a_nearly_official_name_is_refused(name: str) -> None:
     with pytest.raises(DataError, match=r"data=folder with data\.patient_regex"):
         kermany_keys(name)
+
+
+def plant(root: Path) -> Path:
+    """The official layout with one film per folder."""
+    for split, label, name in [
+        ("train", "NORMAL", "IM-0115-0001.jpeg"),
+        ("train", "PNEUMONIA", "person1_bacteria_1.jpeg"),
+        ("test", "NORMAL", "IM-0001-0001.jpeg"),
+        ("test", "PNEUMONIA", "person100_bacteria_475.jpeg"),
+    ]:
+        (root / split / label).mkdir(parents=True)
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (24, 20), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / split / label / name)
+    return root
+
+
+@pytest.mark.parametrize("inside", [".", "chest_xray"])
+def test_without_a_root_the_downloaded_set_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str
+) -> None:
+    monkeypatch.setenv("CXR_HOME", str(tmp_path))
+    data = DataConfig(source="kaggle")
+    with pytest.raises(DataError, match=r"python -m cxr_experiments\.download data=kaggle, or by hand from Kaggle"):
+        read_kermany(data, {})
+    downloaded = plant(tmp_path / "datasets" / "kaggle" / inside)
+    assert read_kermany(data, {}).root == str(downloaded)
+    named = plant(tmp_path / "named")
+    assert read_kermany(data, {"CXR_DATA": str(named)}).root == str(named), "CXR_DATA comes first"
+    assert read_kermany(replace(data, root=str(downloaded)), {"CXR_DATA": str(named)}).root == str(downloaded)
+    with pytest.raises(DataError, match=r"gone \(from CXR_DATA\), which is no folder"):
+        read_kermany(data, {"CXR_DATA": str(tmp_path / "gone")})
+
+
+def test_every_column_of_the_manifest_is_filled_and_the_digest_follows_content_alone(tmp_path: Path) -> None:
+    first = read_kermany(DataConfig(source="kaggle", root=str(plant(tmp_path / "here"))))
+    other = read_kermany(DataConfig(source="kaggle", root=str(plant(tmp_path / "there"))))
+    assert first.digest == other.digest == replace(first, rows=first.rows[::-1]).digest
+    row = first.rows[0]
+    assert (row.image_id, row.label, row.patient, row.split) == ("test/NORMAL/IM-0001-0001.jpeg", 0, "IM:1", "test")
+    assert row.path == str(tmp_path / "here" / row.image_id)
+    assert (row.width, row.height, row.mode, row.num_bytes) == (20, 24, "L", Path(row.path).stat().st_size)
+    assert row.sha256 == hashlib.sha256(Path(row.path).read_bytes()).hexdigest()
+
+
+def test_a_root_full_of_other_folders_is_told_in_part(tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / f"folder {number:02d}").mkdir()
+    with pytest.raises(DataError, match=r"folder 07 and 22 more instead of train and test"):
+        read_kermany(DataConfig(source="kaggle", root=str(tmp_path)), {})
 
 
 @pytest.fixture(scope="module")

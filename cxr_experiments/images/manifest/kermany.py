@@ -119,7 +119,9 @@ def _find_root(data: DataConfig, environment: Mapping[str, str]) -> Path:
     if named:
         where = f"looked for it in {root} (from {origin})"
         if root.is_dir():
-            where += f", which holds {', '.join(folder_names(root)) or 'no folders'} instead of train and test"
+            names = folder_names(root)
+            told = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+            where += f", which holds {told or 'no folders'} instead of train and test"
         else:
             where += ", which is no folder"
     raise DataError(

@@ -14,6 +14,7 @@ from cxr_experiments.images.manifest.csv_list.lines import Line
 
 _WHOLE = re.compile(r"([+-]?)0*([0-9]+)(?:\.0*)?", re.ASCII)
 _DRIVE = re.compile("[A-Za-z]:")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # in no honest name, and a terminal would obey them
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validate", "validation"), "val"),
@@ -123,8 +124,10 @@ def _path(told: str) -> str:
     path = PurePosixPath(text)
     if path.is_absolute() or _DRIVE.match(text):
         raise DataError(f"the path {told!r} is absolute; list paths as they are below data.root")
-    if ".." in path.parts or not path.parts or "\0" in text:
+    if ".." in path.parts or not path.parts:
         raise DataError(f"the path {told!r} does not stay below data.root")
+    if _CONTROL.search(text):
+        raise DataError(f"the path {told!r} holds a control character")
     return str(path)
 
 
@@ -134,6 +137,8 @@ def _patient(told: str, data: DataConfig) -> str:
             f"no patient in column {data.csv_patient!r}; fill it in, or say that patients are not known: "
             f"data.csv_patient=''"
         )
+    if _CONTROL.search(told):
+        raise DataError(f"the patient in column {data.csv_patient!r} holds a control character")
     return told
 
 

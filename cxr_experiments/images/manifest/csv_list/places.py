@@ -112,5 +112,5 @@ def _refuse_twice(names: Sequence[str], listed: Sequence[Listed], list_path: Pat
 
 
 def _stop(error: OSError) -> NoReturn:
-    """`os.walk` would pass over a folder that it may not read."""
+    """`os.walk` would pass over a folder that it may not read, and its images would be missing unseen."""
     raise error
