@@ -200,7 +200,7 @@ def spoil(root: Path) -> dict[str, str]:
     bad = {
         "NORMAL/empty.png": (b"", "empty file"),
         "NORMAL/cut.png": (good[: len(good) // 2], "truncated PNG"),
-        "PNEUMONIA/note.jpeg": (b"The film is missing.", "not a JPEG or PNG"),
+        "PNEUMONIA/note.jpeg": (b"The film is missing.", "not a JPEG, PNG or DICOM"),
         "PNEUMONIA/table.csv": (b"a,b", "suffix '.csv' is none of"),
     }
     for name, (content, _) in bad.items():

@@ -1,16 +1,14 @@
-"""One image file, JPEG or PNG, becomes gray pixels, (height, width) uint8; PIL's resize and PNG writer stand here too.
+"""JPEG and PNG become gray pixels, (height, width) uint8; PIL's resize and PNG writer stand here too.
 
 What is decided here, once for every command: colour becomes ITU-R 601 luma; 16-bit gray is scaled over its full range
 (65535 becomes 255, division by 257, whatever range the film itself uses); transparency is laid over black, the colour
 of air; an EXIF orientation is obeyed, so that the heart lies where a viewer shows it; colour profiles and gamma are
-ignored.  A file that cannot be decoded whole raises BadImageError with the reason and without the path.  Labels,
-patients and the size that a model wants are none of this module's business.
+ignored.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import struct
 import zlib
 from dataclasses import dataclass
@@ -24,15 +22,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from cxr_experiments.errors import BadImageError
+from cxr_experiments.images.decode.limits import Gray, Header, check_dimensions
 
-Gray = NDArray[np.uint8]
-
-# The largest detectors give about 5,000 x 4,000 pixels.  2**26 stays under the limit at which PIL warns, and keeps the
-# worst file (RGBA) at 0.3 GB while it is decoded.
-MAX_PIXELS = 2**26
-MAX_SIDE_PX = 20_000
-MIN_SIDE_PX = 16
-MAX_FILE_BYTES = 2**29
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 # What PIL and zlib raise on damaged files.
@@ -49,74 +40,33 @@ _DECODER_ERRORS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What an image says of itself: px as stored, and how pixels are coded in PIL's words ("L", "RGB", "I;16")."""
-
-    width: int
-    height: int
-    mode: str
+def is_raster(data: bytes) -> bool:
+    """Whether the bytes begin as a JPEG or a PNG does."""
+    return data.startswith((_JPEG, _PNG))
 
 
-NO_HEADER = Header(0, 0, "")
-
-
-def decode_file(path: Path) -> Gray:
-    """The gray pixels of one JPEG or PNG file: (height, width) uint8 in [0, 255].
+def decode_raster(data: bytes) -> Gray:
+    """The gray pixels of one JPEG or PNG in memory: (height, width) uint8 in [0, 255].
 
     Raises:
-        BadImageError: missing, not a regular file, empty, not JPEG or PNG, truncated, damaged, or of absurd dimensions.
-    """
-    return decode_bytes(read_image_bytes(path))
-
-
-def read_image_bytes(path: Path) -> bytes:
-    """The bytes of an image file; pipes, folders, empty and monstrous files are refused before they are read.
-
-    Raises:
-        BadImageError: the file cannot be read, or is none that could hold a radiograph.
-    """
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise BadImageError("not a regular file")
-        if status.st_size == 0:
-            raise BadImageError("empty file (0 bytes)")
-        if status.st_size > MAX_FILE_BYTES:
-            raise BadImageError(f"file of {status.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise BadImageError(f"cannot be read: {error.strerror or error}") from error
-
-
-def decode_bytes(data: bytes) -> Gray:
-    """The gray pixels of one JPEG or PNG that is already in memory: (height, width) uint8 in [0, 255].
-
-    Raises:
-        BadImageError: empty, not JPEG or PNG, truncated, damaged, or of absurd dimensions.
+        BadImageError: truncated, damaged, or of absurd dimensions.
     """
     if data.startswith(_JPEG):
         return _decode(_jpeg_parts(data), JpegImageFile)
-    if data.startswith(_PNG):
-        return _decode(_png_parts(data), PngImageFile)
-    if not data:
-        raise BadImageError("empty file (0 bytes)")
-    raise BadImageError(f"not a JPEG or PNG file (it begins with {data[:8]!r})")
+    return _decode(_png_parts(data), PngImageFile)
 
 
-def read_header(data: bytes) -> Header:
+def read_raster_header(data: bytes) -> Header:
     """Size and mode of one JPEG or PNG in memory, without decoding it.
 
     Raises:
-        BadImageError: not an image, or a damaged header.
+        BadImageError: a damaged header.
     """
     try:
         if data.startswith(_JPEG):
             image: Image.Image = JpegImageFile(BytesIO(_jpeg_parts(data).pixels))
-        elif data.startswith(_PNG):
-            image = PngImageFile(BytesIO(_png_parts(data).pixels))
         else:
-            raise BadImageError("not a JPEG or PNG file")
+            image = PngImageFile(BytesIO(_png_parts(data).pixels))
     except _DECODER_ERRORS as error:
         raise BadImageError(f"damaged header: {error}") from error
     return Header(*image.size, image.mode)
@@ -151,7 +101,7 @@ def _decode(parts: _Parts, opener: type[JpegImageFile] | type[PngImageFile]) -> 
     """By the opener of one format: `Image.open` would warn about a large file before it can be refused."""
     try:
         image = opener(BytesIO(parts.pixels))
-        _check_dimensions(image)
+        check_dimensions(*image.size)
         image.draft("L", None)  # JPEG in colour: libjpeg hands out the luma channel itself, and skips the two others
         image.load()
         return _oriented(_gray(image), _orientation(parts.exif))
@@ -200,17 +150,6 @@ def _jpeg_parts(data: bytes) -> _Parts:
     if data.find(b"\xff\xd9", position) < 0:
         raise BadImageError("truncated JPEG: it has no end marker")
     return _Parts(pixels=b"".join([*kept, data[position:]]), exif=exif)
-
-
-def _check_dimensions(image: Image.Image) -> None:
-    """Refuse by the header alone, before anything is allocated."""
-    width, height = image.size
-    told = f"{width:,} x {height:,} pixels"
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
-        limits = f"{MAX_PIXELS:,} pixels, {MAX_SIDE_PX:,} a side"
-        raise BadImageError(f"{told}: absurdly large (decompression bomb?); at most {limits}")
-    if min(width, height) < MIN_SIDE_PX:
-        raise BadImageError(f"{told}: too small for a radiograph; at least {MIN_SIDE_PX} a side")
 
 
 def _gray(image: Image.Image) -> Gray:
