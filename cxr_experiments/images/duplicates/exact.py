@@ -1,6 +1,6 @@
 """Which images of a manifest are the same file: groups of equal bytes.
 
-Nothing is decoded, so a copy that was encoded anew is not found.
+Nothing is decoded, so a copy that was encoded anew is not found here.
 """
 
 from __future__ import annotations
