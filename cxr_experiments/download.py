@@ -1,0 +1,206 @@
+"""python -m cxr_experiments.download: fetch a public data set, checked, resumable, and never half there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig
+
+from cxr_experiments.config.command_line import escaped, run_command, run_job
+from cxr_experiments.config.compose import CONF_DIR, datasets, register
+from cxr_experiments.config.schema import DownloadConfig
+from cxr_experiments.errors import ConfigError, DataError, Terminated
+
+if TYPE_CHECKING:
+    from cxr_experiments.images.download import Listener, Placed
+
+register("download_schema", DownloadConfig)
+MIB = 1024 * 1024
+MAX_NPZ_BYTES = 1024 * MIB  # the largest, of 224 px, is some 200 MiB
+MAX_ARCHIVE_BYTES = 16 * 1024 * MIB  # Kaggle's has 2.3 GiB, ZhangLabData with its OCT images 8
+MIRRORED_NAME = "chest_xray.zip"
+
+
+@hydra.main(config_path=str(CONF_DIR), config_name="download", version_base="1.3")
+def main(composed: DictConfig) -> None:
+    """Compose, check, fetch."""
+    run_job(composed, DownloadConfig, download)
+
+
+def download(config: DownloadConfig) -> None:
+    """Fetch what `data` names and print where it lies, or that it lay there.
+
+    Raises:
+        ConfigError: the source is no public one, or the mirror is no address.
+        DataError: it could not be had, or is not what was published.
+    """
+    sources: dict[str, Callable[[DownloadConfig], None]] = {
+        "pneumoniamnist": download_pneumoniamnist,
+        "kaggle": download_kaggle,
+    }
+    if config.data.source not in sources:
+        raise ConfigError(f"data={config.data.source} cannot be downloaded; there are data=kaggle, data=pneumoniamnist")
+    sources[config.data.source](config)
+
+
+def download_pneumoniamnist(config: DownloadConfig) -> None:
+    """One .npz of PneumoniaMNIST, checked against its published MD5."""
+    from cxr_experiments.images.download import fetch, file_below
+    from cxr_experiments.images.published import PNEUMONIAMNIST
+
+    file = PNEUMONIAMNIST[config.data.npz_size_px]
+    url = file_below(config.mirror, file.name) if config.mirror else file.url
+    folder = _root(config) or datasets() / "pneumoniamnist"
+    with _listening(file.name, folder) as listener:
+        fetched = fetch(file, folder, url=url, max_bytes=MAX_NPZ_BYTES, listener=listener)
+    told = (
+        "is there already, and right" if fetched.was_there else f"{fetched.path.stat().st_size / MIB:.1f} MiB fetched"
+    )
+    print(f"{fetched.path}: {told} (MD5 {file.md5}, as published)", flush=True)
+    _say_next(config, f"data=pneumoniamnist data.npz_size_px={config.data.npz_size_px}")
+
+
+def download_kaggle(config: DownloadConfig) -> None:
+    """The Kermany set, from an archive that is named or lies there, from a mirror, or from Kaggle."""
+    from cxr_experiments.images.download import NAME, Listener, alone, present
+
+    root = _root(config)
+    named = _named_archive(root)
+    folder = datasets() / "kaggle" if named or root is None else root
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder / NAME, Listener(note=_note).note):
+            placed = present(folder)
+            told = "is there already, and whole" if placed else "is there now"
+            placed = placed or _bring(config, folder, named)
+    except OSError as error:
+        raise DataError(f"cannot write to {folder}: {error.strerror}; choose another place: data.root=DIR") from error
+    print(f"{placed.path}: {told}, {len(placed.images):,} images", flush=True)
+    print("its contents were checked by counts, not by a checksum: none is published for these archives", flush=True)
+    _say_patients(placed)
+    _say_next(config, "data=kaggle" if named or root is None else f"data=kaggle data.root={folder}", named=bool(named))
+
+
+def _bring(config: DownloadConfig, folder: Path, named: Path | None) -> Placed:
+    """The set in its place, from wherever it can be had."""
+    from cxr_experiments.images.download import (
+        BadArchiveError,
+        archives_in,
+        place_archive,
+    )
+    from cxr_experiments.record.console import counter
+
+    there = archives_in(folder)
+    if named is None and len(there) > 1:
+        names = ", ".join(path.name for path in there)
+        raise DataError(f"{folder} holds several archives ({names}): name one with data.root=FILE")
+    fetched = named is None and not there and config.mirror is not None
+    archive = _fetch_archive(config, folder) if fetched else named or (there[0] if there else None)
+    if archive is None:
+        return _bring_from_kaggle(folder)
+    try:
+        with counter(f"unpacking {archive.name}") as on_progress:
+            placed = place_archive(archive, folder, on_progress=on_progress)
+    except BadArchiveError:
+        if fetched:
+            archive.unlink()
+        raise
+    if fetched:
+        archive.unlink()  # an archive that somebody put there stays
+    return placed
+
+
+def _bring_from_kaggle(folder: Path) -> Placed:
+    from cxr_experiments.images.download import fetch_from_kaggle, place_tree, remove_cache
+
+    try:
+        tree = fetch_from_kaggle(folder, note=_note)
+    except (KeyboardInterrupt, Terminated):
+        _note("what has arrived from Kaggle is kept, and the same command goes on from there")
+        raise
+    try:
+        return place_tree(tree, folder)
+    finally:
+        remove_cache(folder)  # its images have been moved, or are not those of the set
+
+
+def _fetch_archive(config: DownloadConfig, folder: Path) -> Path:
+    """The archive that the mirror holds: chest_xray.zip in the folder it names, or the archive it names itself."""
+    from cxr_experiments.images.download import checked, fetch, file_below, is_archive
+    from cxr_experiments.images.published import PublishedFile
+
+    mirror = config.mirror or ""
+    named = Path(checked(mirror).path)
+    url = mirror if is_archive(named) else file_below(mirror, MIRRORED_NAME)
+    file = PublishedFile(name=named.name if is_archive(named) else MIRRORED_NAME, url=url, md5="")
+    with _listening(file.name, folder) as listener:
+        return fetch(file, folder, max_bytes=MAX_ARCHIVE_BYTES, listener=listener).path
+
+
+def _root(config: DownloadConfig) -> Path | None:
+    return Path(config.data.root).expanduser().resolve() if config.data.root else None
+
+
+def _named_archive(root: Path | None) -> Path | None:
+    """`data.root` when it is an archive and no folder."""
+    from cxr_experiments.images.download import is_archive
+
+    if root is None or root.is_dir() or not (root.is_file() or is_archive(root)):
+        return None
+    if not root.is_file():
+        raise DataError(f"data.root={root}: there is no such archive")
+    return root
+
+
+@contextmanager
+def _listening(name: str, folder: Path) -> Iterator[Listener]:
+    """A counter for the bytes and lines for mishaps; who interrupts is told what is kept."""
+    from cxr_experiments.images.download import Listener, Partial
+    from cxr_experiments.record.console import counter
+
+    try:
+        with counter(f"{name}, KiB") as count:
+            yield Listener(lambda done, total: count(done // 1024, (total or done) // 1024), _note)
+    except (KeyboardInterrupt, Terminated):
+        if num_bytes := Partial(folder / name).num_bytes:
+            _note(f"{num_bytes / MIB:.1f} MiB of {name} are kept, and the same command goes on from there")
+        raise
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _say_patients(placed: Placed) -> None:
+    if placed.untold:
+        _note(
+            f"{len(placed.untold):,} file names tell no patient as Kaggle's do, such as {placed.untold[0]}: this is "
+            f"another version of the set, which data=kaggle does not read"
+        )
+
+
+def _say_next(config: DownloadConfig, words: str, *, named: bool = False) -> None:
+    at = f" data.root={config.data.root}" if config.data.root and "data.root" not in words and not named else ""
+    print(f"next: python -m cxr_experiments.verify {words}{at}", flush=True)
+    if config.data.source == "kaggle" and "data.root" not in words and os.environ.get("CXR_DATA"):
+        _note(f"CXR_DATA={os.environ['CXR_DATA']} is set, and goes before this place: unset it to use what is here now")
+
+
+def mirror_as_text(words: list[str]) -> list[str]:
+    """The mirror's address in quotes, whatever characters it holds."""
+    return [_quoted(word) if word.startswith("mirror=") and word[7:8] not in ("", "'", '"') else word for word in words]
+
+
+def _quoted(word: str) -> str:
+    key, _, value = word.partition("=")
+    return word if value == "null" else f"{key}={escaped(value)}"
+
+
+if __name__ == "__main__":
+    run_command(main, "download", DownloadConfig, read_words=mirror_as_text)
