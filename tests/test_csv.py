@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
+import subprocess
+import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -468,22 +472,81 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("preset", PUBLISHED)
-def test_a_published_list_is_read_by_its_preset(tmp_path: Path, preset: str) -> None:
+@pytest.mark.parametrize("source", PUBLISHED)
+def test_a_published_list_is_read_by_its_preset(tmp_path: Path, source: str) -> None:
     """The columns as published; files of RSNA's names are no DICOM here, they are listed and hashed all the same."""
-    name, header, lines, expected, patients = PUBLISHED[preset]
+    name, header, lines, expected, patients = PUBLISHED[source]
     for image in expected:
         plant(tmp_path, Path(image).with_suffix(".png").as_posix())
         (tmp_path / image).with_suffix(".png").rename(tmp_path / image)
     write(tmp_path, header, *lines, name=name)
-    values = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "data" / f"{preset}.yaml"))
-    assert isinstance(values, dict)
-    data = from_mapping({**values, "root": str(tmp_path)}, DataConfig)
-    check_data(data)
-    manifest = read_manifest(data)
+    manifest = read_manifest(preset(source, tmp_path))
     assert labels(manifest) == expected
     assert manifest.patients_verifiable == (patients is not None)
     assert [row.patient for row in manifest.rows] == (patients or ["", ""])
+
+
+def preset(name: str, root: Path, **options: str) -> DataConfig:
+    """conf/data/<name>.yaml as it composes."""
+    values = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "data" / f"{name}.yaml"))
+    assert isinstance(values, dict)
+    data = from_mapping({**values, "root": str(root), **options}, DataConfig)
+    check_data(data)
+    return data
+
+
+def snippet(word: str) -> str:
+    """The one Python example of docs/data.md that holds `word`."""
+    page = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
+    (code,) = [code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if word in code]
+    return str(code)
+
+
+def run(word: str, folder: Path) -> None:
+    subprocess.run([sys.executable, "-W", "error", "-c", snippet(word)], cwd=folder, check=True)
+
+
+def test_the_pages_example_for_rsna_adds_nihs_patients(tmp_path: Path) -> None:
+    name, header, lines, images, _ = PUBLISHED["rsna"]
+    write(tmp_path, header, *lines, name=name)
+    told = [{"subset_img_id": "0004cfab", "img_id": "00000002_000.png"}]
+    told += [{"subset_img_id": "00436515", "img_id": "00000011_006.png"}]
+    (tmp_path / "pneumonia-challenge-dataset-mappings_2018.json").write_text(json.dumps(told))
+    run("mappings_2018.json", tmp_path)
+    for image in images:
+        (tmp_path / image).parent.mkdir(exist_ok=True)
+        (tmp_path / image).write_bytes(image.encode())
+    manifest = read_manifest(preset("rsna", tmp_path, csv_file="with_patients.csv", csv_patient="patient"))
+    assert {row.patient for row in manifest.rows} == {"00000002", "00000011"}
+    assert manifest.patients_verifiable
+
+
+def test_the_pages_example_for_nih_adds_the_official_split(tmp_path: Path) -> None:
+    name, header, lines, images, _ = PUBLISHED["nih"]
+    write(tmp_path, header, *lines, name=name)
+    plant(tmp_path, *images)
+    (tmp_path / "test_list.txt").write_text("00000011_006.png\n")
+    run("test_list.txt", tmp_path)
+    manifest = read_manifest(preset("nih", tmp_path, csv_file="with_split.csv", csv_split="split"))
+    assert [(row.split, row.patient) for row in manifest.rows] == [("train", "2"), ("test", "11")]
+
+
+def test_the_pages_example_for_chexpert_keeps_frontal_films(tmp_path: Path) -> None:
+    name, header, lines, _, _ = PUBLISHED["chexpert"]
+    write(tmp_path, header, *lines, lines[1].replace("Frontal", "Lateral").replace("_frontal", "_lateral"), name=name)
+    run("frontal.csv", tmp_path)
+    assert (tmp_path / "frontal.csv").read_text().splitlines() == [header, *lines]
+
+
+def test_the_pages_example_of_pseudonyms_hides_the_numbers_and_keeps_the_patients(tmp_path: Path) -> None:
+    plant(tmp_path, "a.png", "b.png", "c.png")
+    write(tmp_path, "Image,Finding,PatientNr", "a.png,0,007", "b.png,1,7", "c.png,1,007", name="films.csv")
+    run("hmac", tmp_path)
+    data = DataConfig(source="csv", root=str(tmp_path), csv_file="pseudonyms.csv")
+    manifest = read_manifest(replace(data, csv_path="Image", csv_label="Finding", csv_patient="PatientNr"))
+    first, second, third = (row.patient for row in manifest.rows)
+    assert first == third != second
+    assert re.fullmatch("[0-9a-f]{16}", first)
 
 
 def test_a_list_is_split_by_its_patients_and_becomes_a_store(tmp_path: Path) -> None:
