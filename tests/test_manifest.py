@@ -207,7 +207,7 @@ def test_files_that_are_no_images_are_listed_for_the_store_to_refuse(tmp_path: P
     manifest = read_manifest(data)
     rows = {Path(row.path).name: row for row in manifest.rows}
     reasons = {
-        "notes.txt": "suffix '.txt' is none of .jpeg, .jpg, .png",
+        "notes.txt": "suffix '.txt' is none of .jpeg, .jpg, .png, .dcm, .dicom",
         "IM-0117-0001.jpeg": "No such file",
         "IM-0119-0001.jpeg": "not a regular file",
     }

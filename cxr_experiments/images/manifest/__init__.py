@@ -15,7 +15,7 @@ from cxr_experiments.errors import BadImageError, DataError
 from cxr_experiments.images.decode import Gray, decode_bytes, read_image_bytes
 from cxr_experiments.images.manifest.csv_list import read_csv_list
 from cxr_experiments.images.manifest.files import num_cores
-from cxr_experiments.images.manifest.folder import IMAGE_SUFFIXES, has_image_suffix, read_folder
+from cxr_experiments.images.manifest.folder import IMAGE_SUFFIXES, may_be_image, read_folder
 from cxr_experiments.images.manifest.kermany import KermanyKeys, kermany_keys, read_kermany
 from cxr_experiments.images.manifest.phantoms import read_phantoms, render_row, source_digest
 from cxr_experiments.images.manifest.pneumoniamnist import load_npz_row, read_pneumoniamnist
@@ -65,7 +65,7 @@ def load_pixels(row: ImageRow, manifest: Manifest, data: DataConfig) -> Gray:
         return render_row(row, data)
     if manifest.source == "pneumoniamnist":
         return load_npz_row(row, manifest)
-    if not has_image_suffix(Path(row.path)):
+    if not may_be_image(Path(row.path)):
         raise BadImageError(f"suffix {Path(row.path).suffix!r} is none of {', '.join(IMAGE_SUFFIXES)}")
     content = read_image_bytes(Path(row.path))
     if hashlib.sha256(content).hexdigest() != row.sha256:

@@ -1,5 +1,5 @@
-"""Folders of images on disk: which class folders stand in one, which files in each, and every file's size,
-SHA-256 and header.
+"""Folders of images on disk: which class folders stand in one, which files in each, and every file's size, SHA-256,
+header and, on request, patient.
 
 No pixel is decoded here.  What the operating systems strew about (`.DS_Store`, `Thumbs.db`, `__MACOSX`, hidden files)
 is passed over; every other file is listed, whatever its suffix, so that the store can name it as a bad one.
@@ -12,11 +12,13 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NoReturn
 
 from cxr_experiments.errors import BadImageError, DataError
-from cxr_experiments.images.decode import NO_HEADER, Header, read_header, read_image_bytes
+from cxr_experiments.images.decode import NO_HEADER, Header, read_header, read_image_bytes, read_patient_identity
+from cxr_experiments.images.manifest.salted import patient_key
 
 _STREWN = {"thumbs.db", "desktop.ini", "__macosx"}
 
@@ -28,11 +30,13 @@ class Contents:
     Attributes:
         num_bytes, sha256: 0 and "" when the file could not be read.
         header: 0 x 0 px and "" when it is no image or its header is damaged.
+        patient: salted key of the patient whom a DICOM file names; "" for none, and where it was not asked for.
     """
 
     num_bytes: int
     sha256: str
     header: Header
+    patient: str = ""
 
 
 _UNREAD = Contents(0, "", NO_HEADER)
@@ -68,10 +72,18 @@ def files_by_class(folder: Path, classes: tuple[str, str]) -> tuple[list[Path], 
     return negative, positive
 
 
-def contents_of(paths: Sequence[Path]) -> list[Contents]:
-    """Size and SHA-256 of every file, in order; hashing frees the interpreter lock, so threads use all cores."""
+def contents_of(paths: Sequence[Path], *, with_patients: bool = False) -> list[Contents]:
+    """What every file is, in order; hashing frees the interpreter lock, so threads use all cores.
+
+    Args:
+        paths: the files; each is read once.
+        with_patients: whether a DICOM file is asked for its patient, which needs a salt.
+
+    Raises:
+        ConfigError, DataError: the salt is no secret, or can be neither read nor written.
+    """
     with ThreadPoolExecutor(max_workers=num_cores()) as pool:
-        return list(pool.map(_contents, paths))
+        return list(pool.map(partial(_contents, with_patient=with_patients), paths))
 
 
 def num_cores() -> int:
@@ -79,17 +91,25 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _contents(path: Path) -> Contents:
+def _contents(path: Path, *, with_patient: bool) -> Contents:
     """The store meets the same errors, and tells their reasons."""
     try:
         content = read_image_bytes(path)
     except BadImageError:
         return _UNREAD
-    digest = hashlib.sha256(content).hexdigest()
+    header, identity = NO_HEADER, b""
     try:
-        return Contents(len(content), digest, read_header(content))
+        header = _one_for_all(read_header(content))
+        identity = read_patient_identity(content) if with_patient else b""
     except BadImageError:
-        return Contents(len(content), digest, NO_HEADER)
+        pass
+    return Contents(len(content), hashlib.sha256(content).hexdigest(), header, patient_key(identity))
+
+
+@lru_cache(maxsize=4096)
+def _one_for_all(header: Header) -> Header:
+    """Files of one detector share one header in memory."""
+    return header
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

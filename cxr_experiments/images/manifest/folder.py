@@ -1,7 +1,7 @@
 """Any CLASS/image tree of files as a manifest, patients taken from the paths by a regular expression.
 
-No split is read: `splits` draws the test rows itself.  Without `data.patient_regex` patients are not verifiable, and
-whoever prints a figure says so.
+No split is read: `splits` draws the test rows itself.  Without `data.patient_regex` a patient is whom a DICOM file
+names, as a salted hash; where one image names none, patients are not verifiable, and whoever prints a figure says so.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import re
 from pathlib import Path
 
 from cxr_experiments.config.schema import DataConfig
-from cxr_experiments.errors import ConfigError, DataError
+from cxr_experiments.errors import DataError
 from cxr_experiments.images.manifest.files import Contents, contents_of, files_by_class, folder_names
+from cxr_experiments.images.manifest.patients import compile_regex, patient_in
 from cxr_experiments.images.manifest.rows import ImageRow, Manifest
 
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".dcm", ".dicom")
+_UID = re.compile(r"[0-9.]+", re.ASCII)
 
 
 def has_image_suffix(path: Path) -> bool:
@@ -22,24 +24,34 @@ def has_image_suffix(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
+def may_be_image(path: Path) -> bool:
+    """Whether `decode` should look at a file: it claims to be an image, or its name claims nothing.
+
+    DICOM archives and discs name files without a suffix ("IM000001") or by their UID ("1.2.840.113619.2.5"): of these
+    the content decides.
+    """
+    return has_image_suffix(path) or not path.suffix or _UID.fullmatch(path.name) is not None
+
+
 def read_folder(data: DataConfig) -> Manifest:
     """The two class folders under `data.root` as a manifest.
 
     Raises:
-        ConfigError: `data.patient_regex` is no regular expression.
+        ConfigError: `data.patient_regex` is no regular expression, or the salt is no secret.
         DataError: no root, other class folders, an empty class, or a path in which the expression finds no patient.
     """
     root = _find_root(data)
-    pattern = _compile(data.patient_regex)
+    pattern = compile_regex(data.patient_regex)
     files = files_by_class(root, data.classes)
     listed = [(path, label) for label in (0, 1) for path in files[label]]
-    contents = contents_of([path for path, _ in listed])
+    contents = contents_of([path for path, _ in listed], with_patients=pattern is None)
     rows = [_row(root, path, label, read, pattern) for (path, label), read in zip(listed, contents, strict=True)]
+    images = [row for row in rows if row.mode and may_be_image(Path(row.path))]
     return Manifest(
         source=data.source,
         rows=tuple(rows),
         classes=data.classes,
-        patients_verifiable=pattern is not None,
+        patients_verifiable=pattern is not None or (bool(images) and all(row.patient for row in images)),
         synthetic=False,
         root=str(root),
     )
@@ -48,7 +60,7 @@ def read_folder(data: DataConfig) -> Manifest:
 def _row(root: Path, path: Path, label: int, contents: Contents, pattern: re.Pattern[str] | None) -> ImageRow:
     image_id = path.relative_to(root).as_posix()
     # A stray file of another kind has no patient; the store names it as a bad one.
-    patient = _patient(pattern, image_id) if pattern and has_image_suffix(path) else ""
+    patient = patient_in(image_id, pattern) if pattern and may_be_image(path) else contents.patient
     return ImageRow(
         image_id=image_id,
         path=str(path),
@@ -62,31 +74,6 @@ def _row(root: Path, path: Path, label: int, contents: Contents, pattern: re.Pat
         num_bytes=contents.num_bytes,
         sha256=contents.sha256,
     )
-
-
-def _patient(pattern: re.Pattern[str], image_id: str) -> str:
-    match = pattern.search(image_id)
-    if match is None or not match[1]:
-        raise DataError(
-            f"data.patient_regex={pattern.pattern} finds no patient in {image_id}; "
-            f"its first group must match part of every path below data.root"
-        )
-    return match[1]
-
-
-def _compile(expression: str | None) -> re.Pattern[str] | None:
-    if expression is None:
-        return None
-    try:
-        pattern = re.compile(expression)
-    except re.error as error:
-        raise ConfigError(f"data.patient_regex={expression} is not a regular expression: {error}") from error
-    if pattern.groups == 0:
-        raise DataError(
-            f"data.patient_regex={expression} has no group; put the part of the path that names the patient in "
-            f"parentheses, as in 'data.patient_regex=patient([0-9]+)_'"
-        )
-    return pattern
 
 
 def _find_root(data: DataConfig) -> Path:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+# What a patient key begins with that was made from a DICOM file's PatientID under this installation's salt.
+SALTED = "hmac:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +24,13 @@ class ImageRow:
         image_id: POSIX path relative to the root ("train/NORMAL/IM-0115-0001.jpeg"); "phantom/000123" for a phantom.
         path: absolute path of the file; "" for a phantom.
         label: 0 (the first of `data.classes`) or 1.
-        patient: strict patient key, such as "bacteria:12"; "" when the patient is not known.
+        patient: strict patient key, such as "bacteria:12", or "hmac:" and 24 hex digits for a patient whom a DICOM file
+            names; "" when the patient is not known.
         loose_key: key that joins families which may number the same patients, such as "person:12"; "" without one.
         split: "train", "val" or "test" as the source says; "" when it says nothing.
         width, height: px as stored, before any EXIF orientation is obeyed; 0 when the header could not be read.
-        mode: how pixels are coded, in PIL's words ("L", "RGB", "I;16"); "" when the header could not be read.
+        mode: how pixels are coded, in PIL's words ("L", "RGB", "I;16") or DICOM's ("MONOCHROME2 12-bit"); "" when the
+            header could not be read.
         num_bytes: size of the file; 0 for a phantom and for a file that could not be read.
         sha256: 64 hex digits over the file's bytes, or over what makes the phantom; "" when the file could not be read.
     """
@@ -40,6 +46,10 @@ class ImageRow:
     mode: str
     num_bytes: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        for name in ("patient", "loose_key", "split", "mode"):  # one string each, however many rows say the same
+            object.__setattr__(self, name, sys.intern(getattr(self, name)))
 
 
 @dataclass(frozen=True)
@@ -67,9 +77,21 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """64 hex digits over id, label, patient, split and content of all rows: the same wherever the files lie."""
-        told = [[row.image_id, row.label, row.patient, row.split, row.sha256] for row in self.rows]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        """64 hex digits over id, label, patient, split and content of all rows: the same wherever the files lie.
+
+        A salted patient key counts as the smallest image id of that patient, so that the digest is the same under every
+        salt and tells nothing of it.
+        """
+        first: dict[str, str] = {}
+        for row in self.rows:
+            if row.patient.startswith(SALTED):
+                first.setdefault(row.patient, row.image_id)
+        digest = hashlib.sha256(b"[")  # over a JSON list of all rows, which is never held as a whole
+        for number, row in enumerate(self.rows):
+            told = [row.image_id, row.label, first.get(row.patient, row.patient), row.split, row.sha256]
+            digest.update((", " if number else "").encode() + json.dumps(told).encode())
+        digest.update(b"]")
+        return digest.hexdigest()
 
     @property
     def labels(self) -> NDArray[np.int8]:
