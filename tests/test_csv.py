@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +20,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.pixels import set_pixel_data
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from cxr_experiments.config.compose import CONF_DIR, check_data, from_mapping
 from cxr_experiments.config.schema import DataConfig
 from cxr_experiments.errors import ConfigError, DataError
 from cxr_experiments.images.manifest import Manifest, load_pixels, read_manifest
 from cxr_experiments.images.manifest.csv_list.cells import label_of, label_rule
+from cxr_experiments.images.manifest.salted import patient_key
 from cxr_experiments.images.splits import make_split
 from cxr_experiments.images.store import open_store
 
@@ -52,6 +57,18 @@ def two(root: Path, **options: object) -> DataConfig:
     return replace(data, **options)  # type: ignore[arg-type]
 
 
+def key(patient: str) -> str:
+    """What a manifest calls a patient whom a list calls so."""
+    return patient_key(bytes(4) + patient.encode())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _salt() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXR_PATIENT_SALT", "a secret of these tests")
+        yield
+
+
 def labels(manifest: Manifest) -> dict[str, int]:
     return {row.image_id: row.label for row in manifest.rows}
 
@@ -66,7 +83,7 @@ def test_listed_images_become_whole_rows(tmp_path: Path) -> None:
     manifest = read_manifest(two(tmp_path, csv_patient="who", csv_split="side"))
     sick = manifest.rows[1]
     assert (sick.image_id, sick.path, sick.label) == ("b.png", str(tmp_path / "b.png"), 1)
-    assert (sick.patient, sick.loose_key, sick.split) == ("7", "", "test")
+    assert (sick.patient, sick.loose_key, sick.split) == (key("7"), "", "test")
     assert (sick.width, sick.height, sick.mode) == (20, 24, "L")
     assert sick.num_bytes == os.path.getsize(sick.path)
     assert len(sick.sha256) == 64
@@ -74,8 +91,53 @@ def test_listed_images_become_whole_rows(tmp_path: Path) -> None:
     assert load_pixels(sick, manifest, DataConfig()).shape == (24, 20)
 
 
-def test_patients_stay_text(tmp_path: Path) -> None:
-    assert [row.patient for row in read_manifest(two(tmp_path, csv_patient="who")).rows] == ["007", "7"]
+def test_patients_of_a_column_are_salted_hashes_of_their_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = two(tmp_path, csv_patient="who")
+    first = read_manifest(data)
+    assert [row.patient for row in first.rows] == [key("007"), key("7")]
+    assert all(re.fullmatch("hmac:[0-9a-f]{24}", row.patient) for row in first.rows)
+    assert len({row.patient for row in first.rows}) == 2
+    monkeypatch.setenv("CXR_PATIENT_SALT", "another secret than before")
+    second = read_manifest(data)
+    assert {row.patient for row in second.rows}.isdisjoint(row.patient for row in first.rows)
+    assert second.digest == first.digest, "a salt is no part of the data"
+
+
+def test_no_message_of_contradictory_patients_names_them(tmp_path: Path) -> None:
+    plant(tmp_path, "a.png", "b.png")
+    lines = ["a.png,0,Ada Lovelace", "b.png,1,Grace Hopper", "a.png,0,Grace Hopper"]
+    told = refused(replace(write(tmp_path, "path,label,who", *lines), csv_patient="who"))
+    assert "list a.png with another patient each" in told
+    assert "Ada" not in told
+    assert "Grace" not in told
+
+
+def test_a_patient_is_the_same_in_a_list_and_in_a_dicom_file(tmp_path: Path) -> None:
+    for name, patient in (("a.dcm", "007"), ("b.dcm", "7")):
+        write_dicom(tmp_path / name, patient)
+    data = write(tmp_path, "path,label,who", "a.dcm,0,007", "b.dcm,1,7")
+    from_files, from_list = read_manifest(data), read_manifest(replace(data, csv_patient="who"))
+    assert [row.patient for row in from_files.rows] == [key("007"), key("7")]
+    assert from_list.rows == from_files.rows
+    assert from_files.patients_verifiable
+    unknown = read_manifest(replace(data, csv_patient=""))
+    assert (unknown.patients_verifiable, {row.patient for row in unknown.rows}) == (False, {""})
+    plant(tmp_path, "c.png")
+    mixed = read_manifest(write(tmp_path, "path,label", "a.dcm,0", "b.dcm,1", "c.png,1"))
+    assert not mixed.patients_verifiable
+
+
+def write_dicom(path: Path, patient: str) -> None:
+    """A small film as a modality stores it, uncompressed."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+    dataset.SOPInstanceUID = generate_uid()
+    dataset.PatientID = patient
+    pixels = np.random.default_rng(zlib.crc32(patient.encode())).integers(0, 4096, (24, 20), dtype=np.uint16)
+    set_pixel_data(dataset, pixels, "MONOCHROME2", 12)
+    dataset.save_as(path, enforce_file_format=True)
 
 
 def test_without_a_patient_column_patients_are_not_verifiable(tmp_path: Path) -> None:
@@ -427,7 +489,7 @@ PUBLISHED = {
             "00000011_006.png,Infiltration|Pneumonia,6,11,75,M,PA,2992,2991,0.143,0.143",
         ],
         {"images_001/images/00000002_000.png": 0, "images_002/images/00000011_006.png": 1},
-        ["2", "11"],
+        ["00000002", "00000011"],
     ),
     "chexpert": (
         "train.csv",
@@ -483,7 +545,8 @@ def test_a_published_list_is_read_by_its_preset(tmp_path: Path, source: str) -> 
     manifest = read_manifest(preset(source, tmp_path))
     assert labels(manifest) == expected
     assert manifest.patients_verifiable == (patients is not None)
-    assert [row.patient for row in manifest.rows] == (patients or ["", ""])
+    expected_keys = [key(patient) for patient in patients or ()] if source == "padchest" else patients
+    assert [row.patient for row in manifest.rows] == (expected_keys or ["", ""])
 
 
 def preset(name: str, root: Path, **options: str) -> DataConfig:
@@ -517,7 +580,7 @@ def test_the_pages_example_for_rsna_adds_nihs_patients(tmp_path: Path) -> None:
         (tmp_path / image).parent.mkdir(exist_ok=True)
         (tmp_path / image).write_bytes(image.encode())
     manifest = read_manifest(preset("rsna", tmp_path, csv_file="with_patients.csv", csv_patient="patient"))
-    assert {row.patient for row in manifest.rows} == {"00000002", "00000011"}
+    assert {row.patient for row in manifest.rows} == {key("00000002"), key("00000011")}
     assert manifest.patients_verifiable
 
 
@@ -528,7 +591,7 @@ def test_the_pages_example_for_nih_adds_the_official_split(tmp_path: Path) -> No
     (tmp_path / "test_list.txt").write_text("00000011_006.png\n")
     run("test_list.txt", tmp_path)
     manifest = read_manifest(preset("nih", tmp_path, csv_file="with_split.csv", csv_split="split"))
-    assert [(row.split, row.patient) for row in manifest.rows] == [("train", "2"), ("test", "11")]
+    assert [(row.split, row.patient) for row in manifest.rows] == [("train", "00000002"), ("test", "00000011")]
 
 
 def test_the_pages_example_for_chexpert_keeps_frontal_films(tmp_path: Path) -> None:
@@ -536,17 +599,6 @@ def test_the_pages_example_for_chexpert_keeps_frontal_films(tmp_path: Path) -> N
     write(tmp_path, header, *lines, lines[1].replace("Frontal", "Lateral").replace("_frontal", "_lateral"), name=name)
     run("frontal.csv", tmp_path)
     assert (tmp_path / "frontal.csv").read_text().splitlines() == [header, *lines]
-
-
-def test_the_pages_example_of_pseudonyms_hides_the_numbers_and_keeps_the_patients(tmp_path: Path) -> None:
-    plant(tmp_path, "a.png", "b.png", "c.png")
-    write(tmp_path, "Image,Finding,PatientNr", "a.png,0,007", "b.png,1,7", "c.png,1,007", name="films.csv")
-    run("hmac", tmp_path)
-    data = DataConfig(source="csv", root=str(tmp_path), csv_file="pseudonyms.csv")
-    manifest = read_manifest(replace(data, csv_path="Image", csv_label="Finding", csv_patient="PatientNr"))
-    first, second, third = (row.patient for row in manifest.rows)
-    assert first == third != second
-    assert re.fullmatch("[0-9a-f]{16}", first)
 
 
 def test_a_list_is_split_by_its_patients_and_becomes_a_store(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """A list of images with columns of any name as a manifest: RSNA, NIH, CheXpert, PadChest, or a hospital's own.
 
 `lines` reads the list, `cells` understands what stands in it, `places` finds the files.  A list comes from elsewhere:
-nothing in it is executed, and no path in it leads out of `data.root`.  Cells stay text: patient 007 is not patient 7.
+nothing in it is executed, no path in it leads out of `data.root`, and a column of patients is used as salted hashes
+alone, as a DICOM file's patient is.  Cells stay text: patient 007 is not patient 7.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from pathlib import Path
 
 from cxr_experiments.config.schema import DataConfig
 from cxr_experiments.errors import ConfigError, DataError
-from cxr_experiments.images.manifest.csv_list.cells import Listed, understand
+from cxr_experiments.images.manifest.csv_list.cells import Listed, identity_of, understand
 from cxr_experiments.images.manifest.csv_list.lines import read_lines
 from cxr_experiments.images.manifest.csv_list.places import Place, find_places
 from cxr_experiments.images.manifest.files import Contents, contents_of
 from cxr_experiments.images.manifest.patients import compile_regex, patient_in
 from cxr_experiments.images.manifest.rows import ImageRow, Manifest
+from cxr_experiments.images.manifest.salted import patient_key
 
 _NUM_NAMED = 5  # label values spelt out in a message; the rest is counted
 
@@ -33,17 +35,21 @@ def read_csv_list(data: DataConfig) -> Manifest:
     """
     root = _find_root(data)
     path = _find_list(data, root)
+    if data.csv_patient is not None and data.patient_regex is not None:
+        raise ConfigError("data.csv_patient and data.patient_regex both name the patient; give one of them")
     listed = _one_per_image(understand(read_lines(path, data), path, data), path)
     listed = _labelled(listed, path, data)
     places = find_places(listed, root, path, allow_missing=data.on_bad_file == "skip")
-    contents = contents_of([Path(place.path) for place in places])
-    patients = _patients(listed, places, contents, data)
+    in_files = data.csv_patient is None and data.patient_regex is None
+    contents = contents_of([Path(place.path) for place in places], with_patients=in_files)
+    patients = [read.patient for read in contents] if in_files else _patients(listed, places, data)
     rows = [_row(*told) for told in zip(listed, places, contents, patients, strict=True)]
+    images = [row for row in rows if row.mode] if in_files else rows
     return Manifest(
         source=data.source,
         rows=tuple(rows),
         classes=data.classes,
-        patients_verifiable=all(patients),
+        patients_verifiable=bool(images) and all(row.patient for row in images),
         synthetic=False,
         root=str(root),
     )
@@ -119,16 +125,13 @@ def _say_once(text: str) -> None:
     logging.getLogger(__name__).warning(text)
 
 
-def _patients(
-    listed: Sequence[Listed], places: Sequence[Place], contents: Sequence[Contents], data: DataConfig
-) -> list[str]:
-    """One patient key per image: from the column, else from the path, else none."""
+def _patients(listed: Sequence[Listed], places: Sequence[Place], data: DataConfig) -> list[str]:
+    """One patient key per image: from the path, or from the column as a salted hash; "" for csv_patient=''."""
     pattern = compile_regex(data.patient_regex)
-    if data.csv_patient is not None and pattern is not None:
-        raise ConfigError("data.csv_patient and data.patient_regex both name the patient; give one of them")
     if pattern is not None:
         return [patient_in(place.image_id, pattern) for place in places]
-    return [one.patient for one in listed]
+    keys = {patient: patient_key(identity_of(patient)) for patient in {one.patient for one in listed}}
+    return [keys[one.patient] for one in listed]
 
 
 def _row(one: Listed, place: Place, contents: Contents, patient: str) -> ImageRow:

@@ -31,7 +31,7 @@ class Listed:
         number: line of the list, from 1.
         path: as listed, relative to the root, POSIX.
         label: 0 or 1; None when the cell's values are in neither list.
-        patient: as written; "" without a column.
+        patient: as written, to be hashed and never shown; "" without a column.
         split: "train", "val" or "test"; "" without a column.
         told: the label's cell for messages, at most 40 characters.
     """
@@ -73,6 +73,11 @@ def understand(lines: Iterable[Line], path: Path, data: DataConfig) -> Iterator[
             )
         except DataError as error:
             raise DataError(f"{path} line {line.number}: {error}") from error
+
+
+def identity_of(patient: str) -> bytes:
+    """What is hashed of a patient: the same as of a DICOM file that has this PatientID and no issuer; b"" for none."""
+    return bytes(4) + patient.encode() if patient else b""
 
 
 def label_rule(data: DataConfig) -> LabelRule:
