@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import NoReturn
 from cxr_experiments.errors import BadImageError, DataError
 from cxr_experiments.images.decode import NO_HEADER, Header, read_header, read_image_bytes, read_patient_identity
 from cxr_experiments.images.manifest.salted import patient_key
+from cxr_experiments.images.threads import in_order
 
 _STREWN = {"thumbs.db", "desktop.ini", "__macosx"}
 
@@ -82,8 +82,7 @@ def contents_of(paths: Sequence[Path], *, with_patients: bool = False) -> list[C
     Raises:
         ConfigError, DataError: the salt is no secret, or can be neither read nor written.
     """
-    with ThreadPoolExecutor(max_workers=num_cores()) as pool:
-        return list(pool.map(partial(_contents, with_patient=with_patients), paths))
+    return list(in_order(partial(_contents, with_patient=with_patients), paths, num_threads=num_cores()))
 
 
 def num_cores() -> int:
