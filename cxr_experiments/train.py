@@ -38,7 +38,7 @@ def run_experiment(config: ExperimentConfig) -> str:
     """
     from cxr_experiments.config.seeds import resolve_seeds
     from cxr_experiments.images.splits import make_split
-    from cxr_experiments.record import console, results
+    from cxr_experiments.record import console, heatmaps, results
     from cxr_experiments.record.live_run import find_finished, live_run, plan_run
 
     runs, seeds = home() / "runs", resolve_seeds(config)
@@ -48,9 +48,8 @@ def run_experiment(config: ExperimentConfig) -> str:
     if (finished := find_finished(plan, runs)) is not None:
         console.say_finished_before(finished)
         return finished.run_id
-
     from cxr_experiments.evidence.evaluation import predict_split, predict_stressed, train_sample
-    from cxr_experiments.learning import contact_sheet, model, pipeline, progress, trainer  # TensorFlow, at last
+    from cxr_experiments.learning import contact_sheet, heatmap, model, pipeline, progress, trainer  # TensorFlow now
 
     console.say_started(plan)
     display = progress.Progress(config.training.epochs, synthetic=store.manifest.synthetic)
@@ -70,6 +69,7 @@ def run_experiment(config: ExperimentConfig) -> str:
         trainer.save_model(network, run.folder.file("model.keras"))
         results.keep_validation(run.folder, evidence, robustness, costs)
         results.draw_training(run.folder, trained.history, costs, sheet, synthetic=evidence.synthetic)
+        heatmaps.keep_heatmaps(run.folder, heatmap.explainer(network, config), store, evidence, config, costs)
         run.complete()
         run.tell_results(results.final_values((*evidence.scores, *robustness.scores), images_per_s=costs.images_per_s))
         run.tell_model(network, contact_sheet.gray_ramp(config.data.image_size_px))

@@ -33,7 +33,7 @@ EXECUTED = (
     *("evidence/calibration.py", "evidence/evaluation/predictions.py", "evidence/evaluation/stressed.py"),
 )
 # Stands in those folders and changes no run: what a person sees, and what is looked at before training.
-NOT_EXECUTED = ("learning/contact_sheet.py", "learning/progress.py", "learning/effect.py")
+NOT_EXECUTED = tuple(f"learning/{name}.py" for name in ("contact_sheet", "progress", "effect", "heatmap"))
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ def say_trained(run: LiveRun, evidence: Evidence, robustness: Robustness, costs:
     synthetic = evidence.synthetic
     say_scores(evidence)
     say(told_robustness(robustness), synthetic=synthetic)
+    say(told_heatmaps(run.folder), synthetic=synthetic)
     say_leakage(run.folder, synthetic=synthetic)
     stopped = "stopped early" if costs.stopped_early else "reached its epoch limit"
     say(
@@ -122,6 +123,17 @@ def told_robustness(robustness: Robustness) -> str:
         f"stress validation: AUROC {told[mean.name]} {mean.note}, {told[worst.name]} {worst.note}; "
         f"AUROC train - val {told[gap.name]}"
     )
+
+
+def told_heatmaps(folder: RunFolder) -> str:
+    """What the run's heat maps are worth, and how to find out where nobody has."""
+    from cxr_experiments.record.run_folder import read_json
+
+    told = read_json(folder.file("explanations.json"))
+    if told["reason"]:
+        return str(told["reason"])
+    ask = "" if told["passed"] else " (experiment=heatmap_check tries it on phantoms: docs/heatmaps.md)"
+    return f"heat maps in figures/val_heatmaps.png: {told['words']}{ask}"
 
 
 def say_scores(evidence: Evidence) -> None:

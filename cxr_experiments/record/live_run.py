@@ -56,7 +56,7 @@ RECORDS = (
 
 RESULTS = (
     *("scores.csv", "calibration.csv", "threshold.json", "costs.json"),
-    *("predictions_val.csv", "stress.csv", "figures"),
+    *("predictions_val.csv", "stress.csv", "explanations.json", "figures"),
 )
 
 

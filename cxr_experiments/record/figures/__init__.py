@@ -1,4 +1,4 @@
-"""Figures, each a PNG: curves, ROC, precision-recall, confusion matrix, calibration, contact sheet; a study's forest.
+"""Figures, each a PNG: curves, ROC, precision-recall, confusion matrix, calibration, contact sheet, heat maps; forests.
 
 What is drawn comes in as values and leaves as a file.  The only door to matplotlib.  Each figure carries its n, says
 SYNTHETIC when it shows phantoms, and stays readable at the width of a printed column.
@@ -12,6 +12,7 @@ from cxr_experiments.record.figures.classifier import (
     draw_precision_recall,
     draw_roc,
 )
+from cxr_experiments.record.figures.heatmaps import ExplainedFilm, draw_explained, draw_heatmaps
 from cxr_experiments.record.figures.study import (
     draw_calibration_overlay,
     draw_forest,
@@ -21,12 +22,15 @@ from cxr_experiments.record.figures.study import (
 from cxr_experiments.record.figures.training import draw_contact_sheet, draw_curves
 
 __all__ = [
+    "ExplainedFilm",
     "draw_calibration",
     "draw_calibration_overlay",
     "draw_confusion",
     "draw_contact_sheet",
     "draw_curves",
+    "draw_explained",
     "draw_forest",
+    "draw_heatmaps",
     "draw_precision_recall",
     "draw_roc",
     "draw_roc_overlay",

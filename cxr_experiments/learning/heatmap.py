@@ -1,0 +1,104 @@
+"""Where in the film a network finds its evidence: one heat map per image, for any network that `model` builds.
+
+Integrated gradients of the logit from a black film to the image, summed over a neighbourhood, kept where they speak for
+the positive class.  On phantoms, whose lesions are known, they found the lesion more often than Grad-CAM, HiResCAM and
+LayerCAM at any layer (docs/heatmaps.md).  No layer has to be chosen, so a network of one's own needs none that fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from cxr_experiments.config.schema import ExperimentConfig
+from cxr_experiments.config.seeds import derive, resolve_seeds
+from cxr_experiments.errors import RunError
+from cxr_experiments.learning.model import build_model
+
+HeatFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+METHOD = "integrated gradients from black, 16 steps, over 1/16 of the side"  # a change of it asks for new checks
+NUM_STEPS = 16  # 8 miss a fifth of the logit and more, 32 find no more lesions
+NEIGHBOURHOOD = 1 / 16  # standard deviation of the window as a fraction of the side: single pixels are noise
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """How a run's network explains itself: the method's name, its heat, and the heat of the same network untrained.
+
+    Both functions take images (n, size, size, 1) uint8 and give (n, size, size) float32, 0 and more, in logits per
+    pixel; whatever n is, as many images as BATCH_SIZE are held at once.
+    """
+
+    method: str
+    heat: HeatFunction
+    untrained_heat: HeatFunction
+
+
+def explainer(network: keras.Model, config: ExperimentConfig) -> Explainer:
+    """The explainer of a trained network; its untrained twin is built when it is first asked."""
+
+    def untrained_heat(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        seeds = resolve_seeds(config)
+        twin = build_model(config, replace(seeds, init=derive(seeds.init, "untrained twin")))
+        return heat_function(twin)(images)
+
+    return Explainer(METHOD, heat_function(network), untrained_heat)
+
+
+def heat_function(network: keras.Model) -> HeatFunction:
+    """Images (n, size, size, 1) uint8 -> heat (n, size, size) float32, 0 and more: what speaks for the positive class.
+
+    The sum over all pixels, negative ones included and before the neighbourhood is drawn in, is the logit of the image
+    less the logit of a black film.  The same images give the same heat.
+
+    Args:
+        network: as `build_model` or `load_model` gives it.
+
+    References:
+        Sundararajan, Taly and Yan (2017), ICML, equation 3 (midpoint rule).
+
+    Raises:
+        RunError: (when called) the logit does not depend on the image in a way that has a gradient.
+    """
+    to_logit = keras.Model(network.get_layer("rescale").output, network.get_layer("logit").output)
+    size_px = int(network.input.shape[1])
+    window = _window(size_px)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, size_px, size_px, 1), tf.float32)])  # type: ignore[untyped-decorator]
+    def gradient(images: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            logit = tf.reduce_sum(to_logit(images, training=False))
+        found = tape.gradient(logit, images)
+        return tf.fill(tf.shape(images), np.nan) if found is None else found
+
+    def heat(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        batches = [np.zeros((0, size_px, size_px), dtype=np.float32)]
+        for start in range(0, len(images), BATCH_SIZE):
+            scaled = np.asarray(images[start : start + BATCH_SIZE], dtype=np.float32) / np.float32(255)
+            steps = ((step + 0.5) / NUM_STEPS for step in range(NUM_STEPS))
+            total = sum(gradient(tf.constant(scaled * np.float32(step))).numpy() for step in steps)
+            evidence = (scaled * total)[..., 0] / np.float32(NUM_STEPS)
+            batches.append(np.maximum(window @ evidence @ window.T, 0).astype(np.float32))
+        whole = np.concatenate(batches)
+        if not np.isfinite(whole).all():
+            raise RunError("no heat map: the network's logit has no finite gradient with respect to the image")
+        return whole
+
+    return heat
+
+
+def _window(size_px: int) -> NDArray[np.float32]:
+    """(size, size): a Gaussian sum over neighbours as a matrix; beyond the border there is nothing to add."""
+    place = np.arange(size_px)
+    spread = max(NEIGHBOURHOOD * size_px, 0.5)
+    weights = np.exp(-0.5 * ((place[:, None] - place[None, :]) / spread) ** 2)
+    kernel: NDArray[np.float32] = (weights / (spread * np.sqrt(2 * np.pi))).astype(np.float32)
+    return kernel

@@ -1,0 +1,177 @@
+"""Films beside the heat that a network found in them: a page of validation films, or one film in its own proportions.
+
+Heat is drawn over the film, colourless at 0 and dense at the film's own maximum, so that two films' colours are not to
+be compared.  What the maps are worth stands on every page, in the words that the caller gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
+from numpy.typing import NDArray
+
+from cxr_experiments.record.figures.page import GRAY, HEADING_IN, VERMILLION, page
+
+TILE_IN = 1.85  # 280 pixels, at which a 200 pixel film loses nothing
+LARGEST_IN = 4.4
+UNVALIDATED = "not validated on this model"
+LONGEST_ID = 46
+
+
+@dataclass(frozen=True, eq=False)
+class ExplainedFilm:
+    """A film, its heat, and what the network said.
+
+    `film` is (height, width) uint8; `heat` (size, size) float32, 0 and more, lies on the square that `resize` made of
+    the film; `called` is the label at the threshold; `name` tells image and patient.
+    """
+
+    film: NDArray[np.uint8]
+    heat: NDArray[np.float32]
+    resize: str
+    probability: float
+    called: str
+    name: str
+
+
+def draw_heatmaps(
+    path: Path,
+    groups: Mapping[str, Sequence[ExplainedFilm]],
+    *,
+    threshold: float,
+    worth: str,
+    positive: str,
+    synthetic: bool,
+) -> None:
+    """One row of film and overlay pairs for each group; a group without films says so.
+
+    Args:
+        path: PNG to write.
+        groups: heading of the row -> its films, at most as many as the longest.
+        threshold: where the probability becomes the positive label.
+        worth: what the maps are worth, such as "not validated on this model".
+        positive: name of the positive class.
+        synthetic: the films are phantoms.
+    """
+    num_pairs = max(1, *(len(films) for films in groups.values()))
+    width_in = 2 * num_pairs * TILE_IN + 0.75
+    height_in = HEADING_IN + len(groups) * (TILE_IN + 0.52) + 0.75
+    title = f"Where the network finds {positive}, validation"
+    with page(path, title, worth, height_in=height_in, width_in=width_in, synthetic=synthetic) as figure:
+        _mark_worth(figure, worth)
+        figure.get_layout_engine().set(h_pad=0.1)
+        grid = figure.subplots(len(groups), 2 * num_pairs, squeeze=False)
+        for row, (heading, films) in zip(grid, groups.items(), strict=True):
+            for axes in row:
+                _bare(axes)
+            row[0].set_ylabel(heading.replace(", ", "\n"), fontsize=9.5)
+            if not films:
+                row[0].text(0.06, 0.5, "none", transform=row[0].transAxes, va="center", color=GRAY)
+            for pair, one in enumerate(films):
+                _draw_pair(row[2 * pair], row[2 * pair + 1], one)
+                told = f"P {one.probability:.3f}, called {one.called}\n{_shortened(one.name)}"
+                row[2 * pair].set_title(told, loc="left", fontsize=8.5)
+        _colour_bar(figure, grid.ravel().tolist(), positive, threshold)
+
+
+def draw_explained(
+    path: Path, one: ExplainedFilm, *, threshold: float, worth: str, positive: str, run_id: str, synthetic: bool
+) -> None:
+    """One film beside its overlay, both in the film's own proportions.  Arguments as in `draw_heatmaps`."""
+    height, width = one.film.shape
+    tile_height = LARGEST_IN * min(1.0, height / width)
+    tile_width = LARGEST_IN * min(1.0, width / height)
+    width_in = max(6.0, 2 * tile_width + 0.3)
+    title = f"P({positive}) {one.probability:.4f}, called {one.called} by run {run_id}"
+    options = {"height_in": HEADING_IN + tile_height + 1.2, "width_in": width_in, "synthetic": synthetic}
+    with page(path, title, worth, **options) as figure:
+        _mark_worth(figure, worth)
+        left, right = figure.subplots(1, 2)
+        for axes in (left, right):
+            _bare(axes)
+        _draw_pair(left, right, one)
+        left.set_title(_shortened(one.name), loc="left", fontsize=8.5)
+        _colour_bar(figure, [left, right], positive, threshold)
+
+
+def heat_extent(shape: tuple[int, int], size_px: int, resize: str) -> tuple[float, float, float, float]:
+    """Where the prepared square lies on a film, in the film's pixels: left, right, bottom, top, rows counted down.
+
+    Args:
+        shape: height and width of the film.
+        size_px: side of the square.
+        resize: how `images.prepare` made it: "squash" took the whole film, "pad" added bars, "crop" left the rest out.
+
+    Example:
+        >>> heat_extent((100, 200), 50, "crop")
+        (50.0, 150.0, 100.0, 0.0)
+        >>> heat_extent((100, 200), 50, "pad")
+        (0.0, 200.0, 152.0, -48.0)
+    """
+    height, width = shape
+    if resize == "squash":
+        return 0.0, float(width), float(height), 0.0
+    if resize == "crop":
+        side = min(shape)
+        top, left = (height - side) // 2, (width - side) // 2
+        return float(left), float(left + side), float(top + side), float(top)
+    scale = size_px / max(shape)
+    rows, columns = (max(1, round(side * scale)) for side in shape)
+    above, before = (size_px - rows) // 2, (size_px - columns) // 2
+    down, across = height / rows, width / columns  # film pixels per square pixel: the rounding of `prepare` undone
+    return -before * across, (size_px - before) * across, (size_px - above) * down, -above * down
+
+
+def _draw_pair(left: Any, right: Any, one: ExplainedFilm) -> None:
+    height, width = one.film.shape
+    whole = {"extent": (0, width, height, 0), "interpolation": "antialiased"}
+    for axes in (left, right):
+        axes.imshow(one.film, cmap="gray", vmin=0, vmax=255, **whole)
+    highest = float(one.heat.max())
+    if highest <= 0:
+        right.text(0.5, 0.04, "no evidence", transform=right.transAxes, ha="center", color="white", fontsize=8.5)
+        return
+    extent = heat_extent((height, width), one.heat.shape[0], one.resize)
+    shown = {"cmap": ListedColormap(_colours()), "vmin": 0, "vmax": 1, "interpolation": "bilinear"}
+    right.imshow(one.heat / highest, extent=extent, **shown)
+    right.set(xlim=(0, width), ylim=(height, 0))  # bars of the padded square lie outside the film
+
+
+def _colours() -> NDArray[np.float64]:
+    """(256, 4): inferno from purple to yellow (even steps to the eye, also without colour), opacity rising from 0."""
+    colours = np.array(matplotlib.colormaps["inferno"](np.linspace(0.3, 0.95, 256)), dtype=np.float64)
+    colours[:, 3] = np.linspace(0.0, 0.75, 256)
+    return colours
+
+
+def _colour_bar(figure: Any, axes: list[Any], positive: str, threshold: float) -> None:
+    colours = _colours()
+    over_gray = colours[:, 3:] * colours[:, :3] + (1 - colours[:, 3:]) * 0.35  # as over the film
+    scale = ScalarMappable(cmap=ListedColormap(over_gray))
+    bar = figure.colorbar(scale, ax=axes, location="bottom", aspect=45, shrink=0.7)
+    bar.set_ticks([0, 0.5, 1], labels=["none", "half", "this film's strongest"])
+    bar.set_label(f"evidence for {positive}; called so when P >= {threshold:.4g}", fontsize=8.5)
+    bar.ax.tick_params(labelsize=8.5)
+
+
+def _mark_worth(figure: Any, worth: str) -> None:
+    """The line under the title, in the colour of a warning unless the maps were checked."""
+    figure.texts[1].set(text=worth, color=VERMILLION if worth == UNVALIDATED else GRAY)
+
+
+def _bare(axes: Any) -> None:
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
+def _shortened(name: str) -> str:
+    lines = name.split("\n")
+    return "\n".join(line if len(line) <= LONGEST_ID else f"...{line[3 - LONGEST_ID :]}" for line in lines)
