@@ -35,17 +35,25 @@ from cxr_experiments.errors import ConfigError, CxrError, Terminated
 Config = TypeVar("Config")
 TEXT_KEYS = (
     *("run", "experiment_name", "output", "data.root", "data.patient_regex", "model.builder", "tracking.uri"),
-    *("a", "b", "name_a", "name_b"),
+    *("a", "b", "name_a", "name_b", "html"),
 )
-EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
+EXIT_FOUND, EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 
 
 class FailedJob(CxrError):
     """A job of a sweep failed and has said why."""
 
 
+class Found(CxrError):
+    """A command did its work and found something wrong, which its exit status tells: 1."""
+
+
 class Mistake(BaseException):
     """A CxrError on its way out of a single job, past Hydra's `except Exception`."""
+
+    def __init__(self, message: str, status: int = EXIT_MISTAKE) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def run_command(
@@ -56,7 +64,8 @@ def run_command(
     read_words: Callable[[list[str]], list[str]] = list,
     after_sweep: Callable[[Path, Any], None] | None = None,
 ) -> None:
-    """Run a command's Hydra `main` and exit: 0, 2 for a mistake of the user's, 130 for Ctrl-C, 143 for SIGTERM.
+    """Run a command's Hydra `main` and exit: 0, 1 for what was found wrong, 2 for a mistake of the user's, 130 for
+    Ctrl-C, 143 for SIGTERM.
 
     Args:
         main: the function under `@hydra.main`.
@@ -80,7 +89,9 @@ def run_command(
         _fail("a group was given null: expected one of its options (see --help)", EXIT_MISTAKE)
     except FailedJob:
         _fail("at least one job of the sweep failed, see FAILED above; the others went on", EXIT_MISTAKE)
-    except (CxrError, Mistake) as error:
+    except Mistake as error:
+        _fail(str(error), error.status)
+    except CxrError as error:
         _fail(str(error), EXIT_MISTAKE)
     except KeyboardInterrupt:
         _fail("interrupted", EXIT_INTERRUPTED)
@@ -98,7 +109,7 @@ def run_job(composed: DictConfig, schema: type[Config], job: Callable[[Config], 
         try:
             job(read_config(composed, schema))
         except CxrError as error:
-            raise Mistake(str(error)) from error
+            raise Mistake(str(error), EXIT_FOUND if isinstance(error, Found) else EXIT_MISTAKE) from error
         except BrokenPipeError as error:  # `| head` has read enough
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # what is left in the buffer goes there
             raise Mistake("the output was closed before its end") from error

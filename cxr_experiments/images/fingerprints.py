@@ -77,7 +77,12 @@ class Fingerprints:
 
 
 def take_fingerprints(
-    manifest: Manifest, data: DataConfig, *, folder: Path, on_progress: Progress | None = None
+    manifest: Manifest,
+    data: DataConfig,
+    *,
+    folder: Path,
+    again: bool = False,
+    on_progress: Progress | None = None,
 ) -> Fingerprints:
     """The fingerprints of a manifest, from `folder` when they are there, else from one pass over the images.
 
@@ -85,6 +90,7 @@ def take_fingerprints(
         manifest: the data set, as `read_manifest` gives it for the same `data`.
         data: the resize rule, and what makes a phantom.
         folder: of this data set; made when missing.
+        again: decode every image again although all fingerprints are there.
         on_progress: called with (images done, images in all) while images are decoded.
 
     Raises:
@@ -94,6 +100,8 @@ def take_fingerprints(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
+            if again:
+                path.unlink(missing_ok=True)
             if not path.is_file() or path.stat().st_size != len(manifest.rows) * _RECORD.itemsize:
                 _fill(path, manifest, data, on_progress)
             return _read(path, manifest)

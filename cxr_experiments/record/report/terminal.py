@@ -32,11 +32,12 @@ def terminal_lines(comparison: Comparison) -> list[str]:
         lines.append(found)
     for table in (noise_table(comparison), subgroups_table(comparison), checks_table(comparison)):
         if table.rows:
-            lines += ["", *_aligned(table)]
+            lines += ["", *aligned(table)]
     return [*lines, *comparison.notes]
 
 
-def _aligned(table: Table) -> list[str]:
+def aligned(table: Table) -> list[str]:
+    """A table as lines: title with note, column names, rows, each column as wide as its widest cell."""
     rows: Sequence[tuple[str, ...]] = [table.columns, *table.rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(table.columns))]
     body = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
