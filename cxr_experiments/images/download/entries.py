@@ -171,6 +171,8 @@ def _tar_entries(file: IO[bytes] | gzip.GzipFile, limits: Limits, max_position: 
             if info.size < 0:
                 raise BadArchiveError(f"the archive's member {str(path)!r} has a size below 0; nothing was unpacked")
             yield Entry(path, info.size, lambda info=info: opened.extractfile(info))  # type: ignore[misc]
+    while bounded.read(MIB):
+        pass  # the checksum of a compressed file stands behind everything
 
 
 def _check_count(count: int, limits: Limits) -> None:

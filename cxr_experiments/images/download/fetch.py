@@ -21,7 +21,8 @@ from cxr_experiments.images.download.partial import Partial
 from cxr_experiments.images.download.transfer import MIB, Broken, Patience, Transfer, receive
 from cxr_experiments.images.published import PublishedFile
 
-MAX_TRIES = 200  # each may have brought a little; a server that cuts this often is no use
+MAX_TRIES = 200  # a server that cuts this often is no use
+MIN_GAIN = 64 * 1024  # bytes that a try must bring to count as progress: who drips gives up as who is silent
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _receive_all(file: PublishedFile, transfer: Transfer, listener: Listener) ->
 
 
 def _insist(file: PublishedFile, transfer: Transfer, listener: Listener) -> bool:
-    """Try until the file is whole, waiting longer each time that brings no new byte; whether pieces were joined."""
+    """Try until the file is whole, waiting longer each time that brings next to nothing; whether pieces were joined."""
     partial, patience = transfer.partial, transfer.patience
     idle = 0
     was_reached = was_joined = False
@@ -148,7 +149,7 @@ def _insist(file: PublishedFile, transfer: Transfer, listener: Listener) -> bool
         except Broken as broken:
             was_reached = was_reached or broken.was_reached
             was_joined = was_joined or partial.num_bytes > 0
-            idle = 0 if partial.num_bytes > before else idle + 1
+            idle = 0 if partial.num_bytes - before >= MIN_GAIN else idle + 1
             if idle > (patience.num_retries if was_reached else patience.num_knocks):
                 raise DataError(_given_up(transfer, str(broken))) from broken
             wait_s = min(60.0, max(broken.wait_s, patience.backoff_s * 2 ** max(0, idle - 1)))

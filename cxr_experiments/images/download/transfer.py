@@ -36,7 +36,7 @@ class Patience:
     Attributes:
         connect_s: seconds until a connection must stand.
         stall_s: seconds without a byte, or with next to none, after which a connection is given up.
-        num_retries: further tries in a row that bring no new byte.
+        num_retries: further tries in a row that bring next to nothing.
         num_knocks: further tries at a host that was never reached.
         backoff_s: seconds before the second try; doubled each time, at most a minute.
     """
@@ -141,6 +141,10 @@ def _get(url: str, headers: Mapping[str, str], patience: Patience) -> requests.R
         ) from error
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
         raise DataError(f"{shown(url)} is no address that can be fetched") from error
+    except ValueError as error:  # requests looks at a redirect although it is told not to follow it
+        raise DataError(
+            f"{shown(url)} redirects to something that is no http(s) address; nothing was fetched"
+        ) from error
     except requests.RequestException as error:
         never = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
         was_reached = not any(isinstance(cause, never) for cause in _causes(error))
