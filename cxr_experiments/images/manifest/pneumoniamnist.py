@@ -180,7 +180,8 @@ def _opened(path: Path, size_px: int) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except _DAMAGED as error:
-        raise DataError(f"{path} is no whole PneumoniaMNIST file of {size_px} px: {error}; fetch it again") from error
+        cause = ascii(str(error)[:200])[1:-1]  # it may quote a name of 64 KB, or control characters
+        raise DataError(f"{path} is no whole PneumoniaMNIST file of {size_px} px: {cause}; fetch it again") from error
 
 
 def _arrays(archive: zipfile.ZipFile, facts: Known, size_px: int) -> dict[str, _Array]:
