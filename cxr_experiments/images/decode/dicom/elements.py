@@ -11,6 +11,7 @@ import logging
 import math
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -38,27 +39,25 @@ class Elements:
     Attributes:
         syntax: UID of the transfer syntax; "" inside a sequence.
         little_endian: byte order of numbers.
-        dataset: pydicom's, which holds raw bytes.
+        found: pydicom's element of each tag, which holds raw bytes, or the items of a sequence.
     """
 
     syntax: str
     little_endian: bool
-    dataset: Dataset = field(repr=False)
+    found: Mapping[int, Any] = field(repr=False)
 
     def raw(self, tag: int) -> bytes:
         """The bytes of an element; empty when it is absent or has no value."""
-        element: Any = self.dataset.get_item(tag) if tag in self.dataset else None
-        value = getattr(element, "value", None)
+        value = getattr(self.found.get(tag), "value", None)
         return bytes(value) if isinstance(value, bytes | bytearray) else b""
 
     def vr(self, tag: int) -> str:
         """The value representation that the file states; "" where it states none."""
-        element: Any = self.dataset.get_item(tag) if tag in self.dataset else None
-        return str(getattr(element, "VR", None) or "")
+        return str(getattr(self.found.get(tag), "VR", None) or "")
 
     def has(self, tag: int) -> bool:
         """Whether the file holds the element, with a value or without."""
-        return tag in self.dataset
+        return tag in self.found
 
     def words(self, tag: int) -> tuple[int, ...]:
         """The 16-bit numbers of an element, unsigned; empty when it has none."""
@@ -93,16 +92,16 @@ class Elements:
         Raises:
             BadImageError: the sequence cannot be read.
         """
-        if tag not in self.dataset:
+        if tag not in self.found:
             return None
-        element: Any = self.dataset.get_item(tag)
+        element = self.found[tag]
         try:
             items = element.value
             if isinstance(items, bytes | bytearray):
                 from pydicom.values import convert_SQ
 
                 items = convert_SQ(bytes(items), element.is_implicit_VR, element.is_little_endian)
-            return Elements("", self.little_endian, items[0]) if items else None
+            return Elements("", self.little_endian, _found(items[0])) if items else None
         except Exception:
             raise BadImageError(f"damaged DICOM: its {name} cannot be read") from None
 
@@ -137,14 +136,19 @@ def read_elements(data: bytes, tags: frozenset[int], *, stop_before: int) -> Ele
         meta = read_dataset(
             file, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2, specific_tags=[0x00020010]
         )
-        syntax = Elements("", True, meta).text(0x00020010)
+        syntax = Elements("", True, _found(meta)).text(0x00020010)
         implicit, little = _encoding(syntax)
-        dataset = read_dataset(file, implicit, little, stop_when=ends, specific_tags=sorted(tags))
+        found = _found(read_dataset(file, implicit, little, stop_when=ends, specific_tags=sorted(tags)))
     except BadImageError:
         raise
     except Exception:  # pydicom raises what it meets, down to RecursionError; its text quotes the file
         raise BadImageError("damaged DICOM: its data elements cannot be read to the end") from None
-    return Elements(syntax, little, dataset)
+    return Elements(syntax, little, {tag: found[tag] for tag in tags & found.keys()})
+
+
+def _found(dataset: Dataset) -> dict[int, Any]:
+    """The elements as they were read; pydicom would decode an element when it is asked for by name."""
+    return {int(tag): dataset.get_item(tag) for tag in dataset.keys()}  # noqa: SIM118 - iterating gives elements
 
 
 def _encoding(syntax: str) -> tuple[bool, bool]:
