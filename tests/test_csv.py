@@ -660,10 +660,16 @@ NASTY = [
     "x,y",
 ]
 FITTING = ["a.png", "b.png", "c.png", "x/c.png", "y/d.png", "d.png", "NORMAL", "pneumonia", "train", "valid", "test"]
+WHOLE = st.tuples(
+    st.sampled_from(["a.png", "b.png", "c.png", "x/c.png", "y\\d.png"]),
+    st.sampled_from(["0", "1", "1.0", "normal", "['0', '1']", "-1"]),
+    st.sampled_from(["007", "7"]),
+    st.sampled_from(["train", "valid", "Test"]),
+).map(list)
 CELLS = st.sampled_from(NASTY + FITTING) | st.text(max_size=8)
 OPTIONS = st.fixed_dictionaries(
     {
-        "csv_path": st.sampled_from(["path", "{path}", "{side}/{path}", "{path}.png", "{", "nothing"]),
+        "csv_path": st.sampled_from(["path", "path", "{path}", "{side}/{path}", "{path}.png", "{", "nothing"]),
         "csv_patient": st.sampled_from([None, "who", ""]),
         "csv_split": st.sampled_from([None, "side"]),
         "csv_separator": st.sampled_from([None, ",", "|"]),
@@ -674,18 +680,19 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
-def read_or_refuse(films: Path, content: bytes, options: dict[str, str | None]) -> Manifest | None:
+def read_or_refuse(films: Path, content: bytes, options: dict[str, str | None]) -> Manifest | str:
+    """The manifest, or what our own error says; any other error ends the test."""
     data = replace(DataConfig(source="csv", root=str(films)), **options)  # type: ignore[arg-type]
     (films / str(data.csv_file)).write_bytes(content)
     try:
         return read_manifest(data)
-    except (DataError, ConfigError):
-        return None
+    except (DataError, ConfigError) as error:
+        return str(error)
 
 
 @settings(max_examples=150, deadline=None)
 @given(
-    rows=st.lists(st.lists(CELLS, min_size=3, max_size=5), max_size=6),
+    rows=st.lists(WHOLE | st.lists(CELLS, min_size=3, max_size=5), max_size=6),
     joint=st.sampled_from([",", "\t"]),
     options=OPTIONS,
 )
@@ -694,16 +701,26 @@ def test_any_list_becomes_rows_or_is_refused(
 ) -> None:
     text = "\n".join(joint.join(row) for row in [["path", "label", "who", "side"], *rows])
     manifest = read_or_refuse(films, text.encode(errors="surrogatepass"), options)
-    if manifest is not None:
-        assert {row.label for row in manifest.rows} == {0, 1}
-        assert all(Path(os.path.realpath(row.path)).is_relative_to(films) for row in manifest.rows)
+    if isinstance(manifest, str):
+        assert manifest
+        return
+    assert {row.label for row in manifest.rows} == {0, 1}
+    assert all(Path(os.path.realpath(row.path)).is_relative_to(films) for row in manifest.rows)
+    digits = {"007"} & {cell for row in rows for cell in row[2:3]}
+    assert not digits & {row.patient for row in manifest.rows}
 
 
 @settings(max_examples=100, deadline=None)
 @given(content=st.binary(max_size=200) | st.text(max_size=100).map(str.encode), options=OPTIONS)
 def test_any_bytes_are_refused_or_read(films: Path, content: bytes, options: dict[str, str | None]) -> None:
-    read_or_refuse(films, b"path,label,who,side\n" + content, options)
-    read_or_refuse(films, content, options)
+    assert read_or_refuse(films, b"path,label,who,side\n" + content, options)
+    assert read_or_refuse(films, content, options)
+
+
+def test_the_two_tests_above_read_what_is_whole(films: Path) -> None:
+    options: dict[str, str | None] = {"csv_patient": "who", "csv_split": "side", "csv_file": "list.csv"}
+    rows = b"path,label,who,side\na.png,0,007,train\nc.png,1,7,test\n"
+    assert isinstance(read_or_refuse(films, rows, options), Manifest)
 
 
 def test_a_link_that_leads_round_in_a_circle_is_no_list(tmp_path: Path) -> None:

@@ -344,8 +344,8 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
-def fuzz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_files: int) -> None:
-    """Small archives (the published counts divided by a hundred) are damaged; each is read or refused."""
+def num_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_files: int) -> int:
+    """Small archives (the published counts divided by a hundred) are damaged; each is whole all the same or refused."""
     facts = known("pneumoniamnist")
     assert facts is not None
     fewer = replace(facts, counts={key: max(1, count // 100) for key, count in facts.counts.items()})
@@ -359,7 +359,7 @@ def fuzz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_files: int) -> Non
     for compressed in (False, True):
         contents.append(save(tmp_path / "small.npz", small, compressed=compressed).read_bytes())
     whole = read(tmp_path / "small.npz").digest
-    num_refused = 0
+    refused = 0
     for seed in range(num_files):
         rng = random.Random(seed)
         path = tmp_path / "mutated.npz"
@@ -367,14 +367,14 @@ def fuzz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_files: int) -> Non
         try:
             assert read(path).digest == whole, f"seed {seed}: other pixels or labels came through"
         except DataError:
-            num_refused += 1
-    assert num_refused > num_files // 4
+            refused += 1
+    return refused
 
 
 def test_damaged_archives_are_refused_or_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fuzz(tmp_path, monkeypatch, 150)
+    assert 40 < num_refused(tmp_path, monkeypatch, 150) < 150
 
 
 @pytest.mark.long
 def test_many_damaged_archives_are_refused_or_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fuzz(tmp_path, monkeypatch, 3000)
+    assert 1000 < num_refused(tmp_path, monkeypatch, 3000) < 3000
