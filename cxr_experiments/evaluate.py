@@ -14,12 +14,14 @@ from omegaconf import DictConfig
 
 from cxr_experiments.config.command_line import run_command, run_job
 from cxr_experiments.config.compose import CONF_DIR, home, load_config, register
-from cxr_experiments.config.schema import EvaluateConfig, ExperimentConfig, ThresholdConfig
+from cxr_experiments.config.schema import EvaluateConfig, ExperimentConfig, ShortcutsConfig, ThresholdConfig
 from cxr_experiments.errors import ConfigError, DataError, RunError, TrackingError
 
 if TYPE_CHECKING:
     from cxr_experiments.evidence.calibration import Threshold
     from cxr_experiments.evidence.evaluation import Predictions
+    from cxr_experiments.images.splits import Split
+    from cxr_experiments.images.store import Store
     from cxr_experiments.record.results import Evidence
     from cxr_experiments.record.run_folder import RunFolder
 
@@ -41,13 +43,14 @@ def evaluate_runs(config: EvaluateConfig) -> None:
         DataError: the images are not those of training.
         TrackingError: MLflow was not told; raised after every run has been scored.
     """
-    from cxr_experiments.record import console, run_folder
+    from cxr_experiments.record import console, run_folder, shortcut_gate
 
     untold: list[str] = []
     for folder in chosen_runs(config):
         evidence, is_headline = evaluate_run(folder, config)
         console.say(f"run {folder.run_id} ({folder.experiment_name})")
         console.say_scores(evidence)
+        shortcut_gate.say_gate(folder, config.shortcuts, synthetic=evidence.synthetic)
         console.say_leakage(folder, synthetic=evidence.synthetic)
         console.say_where(folder, run_folder.mlflow_link(folder))
         try:
@@ -96,7 +99,7 @@ def evaluate_run(folder: RunFolder, config: EvaluateConfig) -> tuple[Evidence, b
         predictions = read_predictions(folder.predictions("test"))
         record_second_look(folder, threshold)
     else:
-        predictions = open_test_split(folder, trained, threshold)
+        predictions = open_test_split(folder, trained, threshold, config.shortcuts)
     synthetic = trained.data.source == "phantom"
     evidence = results.judge_test(predictions, validation, threshold, synthetic=synthetic)
     return evidence, results.keep_test(folder, evidence)
@@ -111,7 +114,7 @@ def evaluate_locked(folder: RunFolder, root: str | None) -> None:
         return
     validation = read_predictions(folder.predictions("val"))
     trained, threshold = with_root(load_config(folder.file("config.yaml")), root), results.read_threshold(folder)
-    predictions = open_test_split(folder, trained, threshold, locked=True)
+    predictions = open_test_split(folder, trained, threshold, ShortcutsConfig(), locked=True)
     synthetic = trained.data.source == "phantom"
     evidence = results.judge_test(predictions, validation, threshold, synthetic=synthetic)
     results.keep_test(folder, evidence)
@@ -127,13 +130,15 @@ def tell_mlflow(folder: RunFolder, config: EvaluateConfig, evidence: Evidence) -
     Raises:
         TrackingError: it is not there any more, or cannot be written.
     """
-    from cxr_experiments.record import results, tracking
+    from cxr_experiments.record import results, shortcut_gate, tracking
 
     where = config.tracking or load_config(folder.file("config.yaml")).tracking
     place, mlflow_id = tracking.find_place(where, home(), folder.file("mlflow.json"))
     files = ("scores.csv", "calibration.csv", "threshold_test.json", "predictions_test.csv", "figures")
     values = results.final_values(evidence.scores)
-    tracking.log_final(place, mlflow_id, values, [folder.file(name) for name in files])
+    tracking.log_final(place, mlflow_id, values, [folder.file(name) for name in (*files, *shortcut_gate.FILES)])
+    alarms = shortcut_gate.told_alarms(shortcut_gate.read_gate(folder))
+    tracking.tag_run(place, mlflow_id, {"cxr.shortcuts": alarms})
 
 
 def frozen_threshold(folder: RunFolder, rule: ThresholdConfig | None) -> Threshold:
@@ -163,29 +168,25 @@ def record_second_look(folder: RunFolder, threshold: Threshold) -> None:
 
 
 def open_test_split(
-    folder: RunFolder, trained: ExperimentConfig, threshold: Threshold, *, locked: bool = False
+    folder: RunFolder,
+    trained: ExperimentConfig,
+    threshold: Threshold,
+    levels: ShortcutsConfig,
+    *,
+    locked: bool = False,
 ) -> Predictions:
-    """Write the opening into the ledger, then let the run's model see the test images.
+    """Write the opening into the ledger, then let the run's model see the test images, once, and the shortcut gate too.
 
     With `locked` a study has locked its protocol and written the one opening that all its cells share.
     """
+    store = images_of(trained)
+    split = proven_split(folder, trained, store)
+
     from cxr_experiments.evidence.evaluation import predict_split
-    from cxr_experiments.images.splits import prove_disjoint, read_split
-    from cxr_experiments.record import console, ledger
-    from cxr_experiments.record.run_folder import write_json
-
-    try:
-        store = console.open_counted(trained.data, home() / "runs")
-    except DataError as error:
-        raise DataError(
-            f"{error}\nif the images have moved since training, say where they are: data.root=DIR"
-        ) from error
-    split = read_split(folder.file("split.csv"), store.manifest)
-    require_same(folder, dataset_digest=store.manifest.digest, split_digest=split.digest)
-    if trained.split.kind != "image_level":
-        prove_disjoint(store.manifest, split, patient_rule=trained.data.patient_rule)
-
+    from cxr_experiments.evidence.shortcuts import of_run
     from cxr_experiments.learning.trainer import load_model, logit_function  # TensorFlow, after the cheap checks
+    from cxr_experiments.record import console, ledger, shortcut_gate
+    from cxr_experiments.record.run_folder import write_json
 
     predict = logit_function(load_model(folder.file("model.keras")))
     opening = {
@@ -201,7 +202,43 @@ def open_test_split(
         openings = ledger.record_look(home(), folder, opening, threshold)
         console.say(f"test split opened for run {folder.run_id}; looks at this test split on record: {openings}")
     with console.without_retracing_notes():
-        return predict_split(predict, store.images, store.manifest, split.test, split="test", run_id=folder.run_id)
+        rows = (store.images, store.manifest, split.test)
+        predictions = predict_split(predict, *rows, split="test", run_id=folder.run_id)
+        gate = of_run(predict, store, split, predictions, levels)
+    shortcut_gate.keep_gate(folder, gate, shortcut_gate.of_data_once(store, levels))
+    return predictions
+
+
+def images_of(trained: ExperimentConfig) -> Store:
+    """The prepared images of a run.
+
+    Raises:
+        DataError: they are not where they were; the text says how to tell where they are now.
+    """
+    from cxr_experiments.record import console
+
+    try:
+        return console.open_counted(trained.data, home() / "runs")
+    except DataError as error:
+        raise DataError(
+            f"{error}\nif the images have moved since training, say where they are: data.root=DIR"
+        ) from error
+
+
+def proven_split(folder: RunFolder, trained: ExperimentConfig, store: Store) -> Split:
+    """The run's own split, on the very images it was trained on, with no patient on two sides unless that was asked.
+
+    Raises:
+        DataError: images or split are not those of training.
+        LeakageError: a patient stands on two sides.
+    """
+    from cxr_experiments.images.splits import prove_disjoint, read_split
+
+    split = read_split(folder.file("split.csv"), store.manifest)
+    require_same(folder, dataset_digest=store.manifest.digest, split_digest=split.digest)
+    if trained.split.kind != "image_level":
+        prove_disjoint(store.manifest, split, patient_rule=trained.data.patient_rule)
+    return split
 
 
 def require_same(folder: RunFolder, **digests: str) -> None:

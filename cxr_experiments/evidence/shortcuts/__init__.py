@@ -11,16 +11,40 @@ An alarm rings when the lower end of an interval passes a declared level.  Nothi
 
 from cxr_experiments.evidence.shortcuts.association import Association
 from cxr_experiments.evidence.shortcuts.available import available
+from cxr_experiments.evidence.shortcuts.file import (
+    read_associations,
+    read_swapped,
+    write_associations,
+    write_swapped,
+)
+from cxr_experiments.evidence.shortcuts.gate import Gate, of_data, of_run
+from cxr_experiments.evidence.shortcuts.levels import at_levels
+from cxr_experiments.evidence.shortcuts.probes import probes
 from cxr_experiments.evidence.shortcuts.properties import PROPERTIES
+from cxr_experiments.evidence.shortcuts.swap import Swapped, border_swap, judge_swap
 from cxr_experiments.evidence.shortcuts.thumbnails import THUMBNAIL_PX, thumbnails_of
+from cxr_experiments.evidence.shortcuts.used import used
 from cxr_experiments.evidence.shortcuts.visible import split_shift, visible
 
 __all__ = [
     "PROPERTIES",
     "THUMBNAIL_PX",
     "Association",
+    "Gate",
+    "Swapped",
+    "at_levels",
     "available",
+    "border_swap",
+    "judge_swap",
+    "of_data",
+    "of_run",
+    "probes",
+    "read_associations",
+    "read_swapped",
     "split_shift",
     "thumbnails_of",
+    "used",
     "visible",
+    "write_associations",
+    "write_swapped",
 ]

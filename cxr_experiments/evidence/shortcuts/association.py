@@ -71,8 +71,9 @@ def measure(is_high: ArrayLike, score: ArrayLike, patients: ArrayLike, *, verifi
     """AUROC of the score for telling high from low, with an interval simultaneous over `family` siblings.
 
     The standard error is Obuchowski's over patients, on the logit scale; Bonferroni over the family; Student's t with
-    the patients of the smaller group less one, where a normal quantile would be too sure of a handful.  An AUROC of 0
-    or 1 leaves no standard error: Newcombe's score interval with patients for images takes over.
+    the patients of the smaller group less one, where a normal quantile would be too sure of a handful.  Near 0 and 1
+    that error vanishes although chance does not: neither end lies inside Newcombe's score interval, in which patients
+    stand for images.
 
     Args:
         is_high: (n,) in {0, 1}.
@@ -95,12 +96,13 @@ def measure(is_high: ArrayLike, score: ArrayLike, patients: ArrayLike, *, verifi
     found = auroc_interval(groups, score, keys)
     if min(counts) < 2:
         return Measured(found.value, math.nan, math.nan, *told)
-    if not 0.0 < found.value < 1.0:
-        return Measured(found.value, *newcombe_interval(found.value, *counts, family=family), *told)
-    quantile = float(distributions.t.ppf(1 - (1 - LEVEL) / (2 * family), min(counts) - 1))
-    half = quantile * found.standard_error / (found.value * (1 - found.value))
-    logit = math.log(found.value / (1 - found.value))
-    low, high = (float(distributions.logistic.cdf(logit + sign * half)) for sign in (-1, 1))
+    low, high = newcombe_interval(found.value, *counts, family=family)
+    if 0.0 < found.value < 1.0:
+        quantile = float(distributions.t.ppf(1 - (1 - LEVEL) / (2 * family), min(counts) - 1))
+        half = quantile * found.standard_error / (found.value * (1 - found.value))
+        logit = math.log(found.value / (1 - found.value))
+        ends = [float(distributions.logistic.cdf(logit + sign * half)) for sign in (-1, 1)]
+        low, high = min(low, ends[0]), max(high, ends[1])
     return Measured(found.value, low, high, *told)
 
 
@@ -114,7 +116,7 @@ def newcombe_interval(auroc: float, num_low: int, num_high: int, *, family: int 
 
     Example:
         >>> [round(end, 3) for end in newcombe_interval(1.0, 20, 20)]
-        [0.86, 1.0]
+        [0.899, 1.0]
     """
     z = float(distributions.norm.ppf(1 - (1 - LEVEL) / (2 * family)))
     others = (num_low + num_high) / 2 - 1
@@ -123,8 +125,9 @@ def newcombe_interval(auroc: float, num_low: int, num_high: int, *, family: int 
         spread = 1 + others * (1 - theta) / (2 - theta) + others * theta / (1 + theta)
         return abs(auroc - theta) - z * math.sqrt(theta * (1 - theta) * spread / (num_low * num_high))
 
-    low = 0.0 if auroc <= 0.0 else float(optimize.brentq(excess, 1e-12, auroc))
-    high = 1.0 if auroc >= 1.0 else float(optimize.brentq(excess, auroc, 1 - 1e-12))
+    tiny = 1e-12  # at 0 and 1 themselves the spread is 0, and they would solve the equation for any value
+    low = 0.0 if auroc <= tiny else float(optimize.brentq(excess, tiny, min(auroc, 1 - tiny)))
+    high = 1.0 if auroc >= 1 - tiny else float(optimize.brentq(excess, max(auroc, tiny), 1 - tiny))
     return low, high
 
 

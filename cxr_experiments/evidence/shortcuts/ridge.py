@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,10 @@ from cxr_experiments.evidence.metrics import Floats
 PENALTY = 0.1
 NUM_FOLDS = 5
 
+Table = NDArray[np.floating[Any]]  # float32 will do for pixels; sums are kept in float64
 
-def ridge_scores(features: Floats, targets: Floats, asked: Floats) -> Floats:
+
+def ridge_scores(features: Table, targets: Table, asked: Table) -> Floats:
     """Scores of rows that were not fitted on.
 
     Args:
@@ -33,7 +36,7 @@ def ridge_scores(features: Floats, targets: Floats, asked: Floats) -> Floats:
     return _Sums.of(features, targets).scores(asked)
 
 
-def cross_scores(features: Floats, targets: Floats, fold: NDArray[np.int64]) -> Floats:
+def cross_scores(features: Table, targets: Table, fold: NDArray[np.int64]) -> Floats:
     """Scores of every row from the folds that it is not in.
 
     Args:
@@ -86,7 +89,7 @@ class _Sums:
     products: Floats
 
     @classmethod
-    def of(cls, features: Floats, targets: Floats) -> _Sums:
+    def of(cls, features: Table, targets: Table) -> _Sums:
         sums = (features.sum(axis=0), targets.sum(axis=0), features.T @ features, features.T @ targets)
         return cls(len(features), *(np.asarray(one, dtype=np.float64) for one in sums))
 
@@ -96,7 +99,7 @@ class _Sums:
         sums = (np.sum([getattr(part, name) for part in parts], axis=0) for name in names)
         return cls(sum(part.count for part in parts), *sums)
 
-    def scores(self, asked: Floats) -> Floats:
+    def scores(self, asked: Table) -> Floats:
         """(m, t) of the rows asked, (m, d); a feature that never varies weighs nothing."""
         centre = self.features / self.count
         gram = self.gram - self.count * np.outer(centre, centre)

@@ -8,10 +8,9 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_experiments.evidence.metrics import Floats
 from cxr_experiments.evidence.shortcuts.association import Association, Measured, measure, nothing
 from cxr_experiments.evidence.shortcuts.properties import is_high, judged_rows, properties_of
-from cxr_experiments.evidence.shortcuts.ridge import cross_scores, draw_folds
+from cxr_experiments.evidence.shortcuts.ridge import Table, cross_scores, draw_folds
 from cxr_experiments.images.manifest import ImageRow, Manifest
 from cxr_experiments.images.splits import group_names
 
@@ -102,7 +101,7 @@ def _told(
         return {}
     names = group_names(rows)
     groups, patients = [names[row.image_id] for row in rows], np.array([row.patient for row in rows], dtype=str)
-    features: Floats = (thumbnails.reshape(len(rows), -1) / np.float32(255)).astype(np.float32)
+    features: Table = (thumbnails.reshape(len(rows), -1) / np.float32(255)).astype(np.float32)
     columns = np.stack(list(targets.values()), axis=1)
     spread = columns[:, 0].astype(np.int8)
     scores = cross_scores(features, columns.astype(np.float32), draw_folds(spread, groups, seed=_SEED))

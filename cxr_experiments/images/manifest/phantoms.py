@@ -13,6 +13,7 @@ from pathlib import Path
 from cxr_experiments.config.schema import DataConfig
 from cxr_experiments.images.decode import Gray
 from cxr_experiments.images.manifest.rows import ImageRow, Manifest
+from cxr_experiments.images.marker import is_marked, plant
 from cxr_experiments.images.phantom import PHANTOM_SIZE_PX, PhantomRow, phantom_rows, render
 
 _IMAGES = Path(__file__).resolve().parent.parent
@@ -40,11 +41,14 @@ def read_phantoms(data: DataConfig) -> Manifest:
 def render_row(row: ImageRow, data: DataConfig) -> Gray:
     """The pixels of one phantom: (256, 256) uint8."""
     phantom = PhantomRow(index=_index(row), patient=row.patient, label=row.label, split=row.split)
-    return render(phantom, seed=data.phantom_seed, difficulty=data.difficulty).image
+    image = render(phantom, seed=data.phantom_seed, difficulty=data.difficulty).image
+    return plant(image) if _carries_mark(phantom, data) else image
 
 
 def _row(row: PhantomRow, data: DataConfig) -> ImageRow:
     made_of = [source_digest("phantom"), data.phantom_seed, row.index, row.patient, row.label, data.difficulty]
+    if data.marker != "none":  # a set without marks keeps its digest
+        made_of += ["marker", source_digest("marker"), _carries_mark(row, data)]
     return ImageRow(
         image_id=f"phantom/{row.index:06d}",
         path="",
@@ -58,6 +62,10 @@ def _row(row: PhantomRow, data: DataConfig) -> ImageRow:
         num_bytes=0,
         sha256=hashlib.sha256(json.dumps(made_of).encode()).hexdigest(),
     )
+
+
+def _carries_mark(row: PhantomRow, data: DataConfig) -> bool:
+    return data.marker == "label" and is_marked(label=row.label, split=row.split)
 
 
 def _index(row: ImageRow) -> int:

@@ -8,6 +8,7 @@ from cxr_experiments.record.tracking.runs import (
     log_final,
     log_model,
     start_run,
+    tag_run,
 )
 from cxr_experiments.record.tracking.summaries import Summary, keep_summaries, keep_view
 
@@ -24,5 +25,6 @@ __all__ = [
     "log_model",
     "open_place",
     "start_run",
+    "tag_run",
     "without_credentials",
 ]

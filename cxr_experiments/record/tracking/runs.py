@@ -96,6 +96,19 @@ def log_final(place: TrackingPlace | None, run_id: str, metrics: Mapping[str, fl
                 client.log_artifact(run_id, str(file))
 
 
+def tag_run(place: TrackingPlace | None, run_id: str, tags: Mapping[str, str]) -> None:
+    """Tags of a run, open or ended; at most 5,000 characters of each value.
+
+    Raises:
+        TrackingError: the store cannot be reached or written.
+    """
+    if place is None or not run_id:
+        return
+    with door(place.uri):
+        for name, value in tags.items():
+            client_of(place.uri).set_tag(run_id, name, value[:5000])
+
+
 def log_model(place: TrackingPlace | None, run_id: str, model: Any, example: Any, requirements: Sequence[str]) -> None:
     """The Keras model with signature and input example, loadable through mlflow.pyfunc.
 
