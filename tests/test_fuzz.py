@@ -1,0 +1,136 @@
+"""Files broken in thousands of ways are decoded or refused by our own error: no crash, no hang, no flood of memory."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fuzz_inputs import DICOM_FILES, KINDS, NPZ, broken, kind_of, whole
+
+HANG_S = 5.0
+MAX_MEMORY_MIB = 1024
+# Inputs on which an earlier state of the package or of a plug-in failed stand in test_what_broke_once.
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one input: "decoded", "refused: ..." or a fault; seconds; peak memory of its process in MiB."""
+
+    number: int
+    told: str
+    seconds: float
+    peak_mib: float
+
+    @property
+    def is_fault(self) -> bool:
+        return not self.told.startswith(("decoded", "refused: ")) or self.peak_mib > MAX_MEMORY_MIB
+
+
+class Child:
+    """A process that decodes inputs by number, and may die of one."""
+
+    def __init__(self) -> None:
+        script = Path(__file__).with_name("fuzz_inputs.py")
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        )
+        self.lines: queue.Queue[str] = queue.Queue()
+        self.listener = threading.Thread(target=self._listen, daemon=True)
+        self.listener.start()
+        assert self.lines.get(timeout=120).strip() == "ready"
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.put(line)
+        self.lines.put("")
+
+    def decode(self, number: int) -> Outcome:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{number}\n")
+        self.process.stdin.flush()
+        try:
+            line = self.lines.get(timeout=4 * HANG_S)  # making the input and a busy machine count in here
+        except queue.Empty:
+            self.end()
+            return Outcome(number, "hangs", 4 * HANG_S, 0)
+        if not line:
+            return Outcome(number, f"kills the process: status {self.process.wait()}", 0, 0)
+        fields = line.rstrip("\n").split("\t")
+        if len(fields) != 4:
+            self.end()
+            return Outcome(number, f"says {line.strip()!r} where nothing should be said", 0, 0)
+        told = fields[1] if float(fields[2]) <= HANG_S else f"takes {fields[2]} s"
+        return Outcome(number, told, float(fields[2]), float(fields[3]))
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.listener.join()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):
+                pipe.close()
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+
+def attack(numbers: Iterable[int]) -> list[Outcome]:
+    """Decode every input in a child; after a fault a new child goes on, so that each is told of its own input."""
+    outcomes: list[Outcome] = []
+    child = Child()
+    try:
+        for number in numbers:
+            outcomes.append(child.decode(number))
+            if outcomes[-1].is_fault or not child.alive:
+                child.end()
+                child = Child()
+    finally:
+        child.end()
+    return outcomes
+
+
+def assert_survived(outcomes: list[Outcome]) -> None:
+    faults = [
+        f"{kind_of(one.number)} {one.number}: {one.told}, {one.peak_mib:.0f} MiB" for one in outcomes if one.is_fault
+    ]
+    assert not faults, "\n".join(faults)
+
+
+def test_a_share_of_broken_files_is_decoded_or_refused() -> None:
+    outcomes = attack(range(6 * len(KINDS)))
+    assert len(outcomes) == 150
+    assert_survived(outcomes)
+    told = Counter(one.told[:7] for one in outcomes)
+    assert min(told["decoded"], told["refused"]) >= 15, told  # the damage is neither too mild nor too coarse
+
+
+@pytest.mark.long
+def test_two_thousand_broken_files_are_decoded_or_refused() -> None:
+    outcomes = attack(range(1_000, 3_000))
+    assert_survived(outcomes)
+    print(Counter((kind_of(one.number), one.told[:7]) for one in outcomes))
+
+
+def test_inputs_are_the_same_every_time_and_differ() -> None:
+    assert len({broken(number) for number in range(200)} | {whole(kind) for kind in KINDS}) > 190
+    assert broken(17) == broken(17)
+    assert {kind_of(number) for number in range(len(KINDS))} == {*KINDS}
+    assert len(DICOM_FILES) + 1 < len(KINDS)
+    assert NPZ in KINDS
