@@ -89,53 +89,47 @@ def download_kaggle(config: DownloadConfig) -> None:
 
 def _bring(config: DownloadConfig, folder: Path, named: Path | None) -> Placed:
     """The set in its place, from wherever it can be had."""
-    from cxr_experiments.images.download import (
-        BadArchiveError,
-        archives_in,
-        place_archive,
-    )
+    from cxr_experiments.images.download import BadArchiveError, archives_in, place_archive
     from cxr_experiments.record.console import counter
 
-    there = archives_in(folder)
-    if named is None and len(there) > 1:
+    there = [named] if named else archives_in(folder)
+    if len(there) > 1:
         names = ", ".join(path.name for path in there)
         raise DataError(f"{folder} holds several archives ({names}): name one with data.root=FILE")
-    fetched = named is None and not there and config.mirror is not None
-    archive = _fetch_archive(config, folder) if fetched else named or (there[0] if there else None)
-    if archive is None:
-        return _bring_from_kaggle(folder)
+    archive = there[0] if there else _fetch_archive(config, folder)
+    is_ours = not there  # an archive that somebody put there stays
     try:
         with counter(f"unpacking {archive.name}") as on_progress:
             placed = place_archive(archive, folder, on_progress=on_progress)
     except BadArchiveError:
-        if fetched:
+        if is_ours:
             archive.unlink()
         raise
-    if fetched:
-        archive.unlink()  # an archive that somebody put there stays
+    if is_ours:
+        archive.unlink()
     return placed
 
 
-def _bring_from_kaggle(folder: Path) -> Placed:
-    from cxr_experiments.images.download import fetch_from_kaggle, place_tree, remove_cache
-
-    try:
-        tree = fetch_from_kaggle(folder, note=_note)
-    except (KeyboardInterrupt, Terminated):
-        _note("what has arrived from Kaggle is kept, and the same command goes on from there")
-        raise
-    try:
-        return place_tree(tree, folder)
-    finally:
-        remove_cache(folder)  # its images have been moved, or are not those of the set
-
-
 def _fetch_archive(config: DownloadConfig, folder: Path) -> Path:
+    """The archive of the Kermany set, from the mirror that is named, else from Kaggle."""
+    from cxr_experiments.images.download import fetch_from_kaggle, partial_archive
+
+    if config.mirror:
+        return _fetch_mirrored(config.mirror, folder)
+    try:
+        return fetch_from_kaggle(folder, note=_note)
+    except (KeyboardInterrupt, Terminated):
+        if (part := partial_archive(folder)).exists():
+            kept = f"{part.stat().st_size / MIB:.1f} MiB of Kaggle's archive"
+            _note(f"{kept} are kept, and the same command goes on from there")
+        raise
+
+
+def _fetch_mirrored(mirror: str, folder: Path) -> Path:
     """The archive that the mirror holds: chest_xray.zip in the folder it names, or the archive it names itself."""
     from cxr_experiments.images.download import checked, fetch, file_below, is_archive
     from cxr_experiments.images.published import PublishedFile
 
-    mirror = config.mirror or ""
     named = Path(checked(mirror).path)
     url = mirror if is_archive(named) else file_below(mirror, MIRRORED_NAME)
     file = PublishedFile(name=named.name if is_archive(named) else MIRRORED_NAME, url=url, md5="")

@@ -75,6 +75,10 @@ def handler_of(served: Served) -> type[BaseHTTPRequestHandler]:
             else:
                 self.send_content()
 
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.do_GET()
+
         def answer(self, status: int, headers: dict[str, str]) -> None:
             self.send_response(status)
             for name, value in headers.items():
@@ -87,6 +91,7 @@ def handler_of(served: Served) -> type[BaseHTTPRequestHandler]:
             start = int(wanted[1]) if wanted and served.ranges and fits else 0
             whole = len(served.content)
             headers = {"ETag": served.etag} if served.etag else {}
+            headers["Accept-Ranges"] = "bytes" if served.ranges else "none"
             if served.encoding:
                 headers["Content-Encoding"] = served.encoding
             if start >= whole:

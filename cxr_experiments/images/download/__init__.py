@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cxr_experiments.images.download.addresses import checked, file_below, shown
 from cxr_experiments.images.download.fetch import Fetched, Listener, alone, fetch, md5_of
-from cxr_experiments.images.download.kaggle import by_hand, fetch_from_kaggle, remove_cache
+from cxr_experiments.images.download.kaggle import by_hand, fetch_from_kaggle, partial_archive
 from cxr_experiments.images.download.names import BadArchiveError
 from cxr_experiments.images.download.partial import Partial
 from cxr_experiments.images.download.place import (
@@ -17,7 +17,6 @@ from cxr_experiments.images.download.place import (
     archives_in,
     is_archive,
     place_archive,
-    place_tree,
     present,
 )
 from cxr_experiments.images.download.transfer import Patience
@@ -39,9 +38,8 @@ __all__ = [
     "file_below",
     "is_archive",
     "md5_of",
+    "partial_archive",
     "place_archive",
-    "place_tree",
     "present",
-    "remove_cache",
     "shown",
 ]

@@ -1,21 +1,20 @@
-"""The only door to kagglehub: Kaggle's archive of the Kermany set, fetched and unpacked by it into a folder of ours.
+"""The only door to kagglehub: Kaggle's archive of the Kermany set, fetched by it, and unpacked by us.
 
-kagglehub resumes a cut transfer from its folder, checks the MD5 that Kaggle's storage states, and unpacks by the
-standard library; it sets no limit of time for an answer, so it works in a thread that is watched from here.  Its own
-words are not passed on, since they may hold signed addresses.
+`kagglehub.dataset_download` would unpack as well, without limits; so what it is made of is called here instead, of one
+pinned version.  It knows Kaggle's tokens, resumes a cut transfer, and checks the MD5 that Kaggle's storage states.  It
+sets no limit of time for an answer, so it works in a thread that is watched from here, and its own words are not
+passed on, since they may hold signed addresses.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
-import shutil
 import sys
-import tarfile
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,9 @@ import requests
 
 from cxr_experiments.errors import DataError
 
-HANDLE = "paultimothymooney/chest-xray-pneumonia/versions/2"
-PAGE = "https://www.kaggle.com/datasets/paultimothymooney/chest-xray-pneumonia"
-CACHE_NAME = ".kagglehub"
-STALL_S = 90.0  # its own waits are 5 and 15 s; unpacking writes all the time
+OWNER, DATASET, VERSION = "paultimothymooney", "chest-xray-pneumonia", 2
+PAGE = f"https://www.kaggle.com/datasets/{OWNER}/{DATASET}"
+STALL_S = 60.0  # kagglehub's own waits, where it has any, are 5 and 15 s
 NUM_TRIES = 4
 _TOKEN_PAGE = "https://www.kaggle.com/settings/api"
 
@@ -40,81 +38,83 @@ def by_hand(folder: Path) -> str:
     )
 
 
-def remove_cache(folder: Path) -> None:
-    """Throw away what kagglehub left in `folder`."""
-    shutil.rmtree(folder / CACHE_NAME, ignore_errors=True)
+def partial_archive(folder: Path) -> Path:
+    """Where the archive lies while it is not whole."""
+    return folder / f".{DATASET}.zip.part"
 
 
 def fetch_from_kaggle(
     folder: Path, *, note: Callable[[str], None], stall_s: float = STALL_S, backoff_s: float = 2.0
 ) -> Path:
-    """Kaggle's archive, unpacked below `folder`/.kagglehub; what arrived before a failure stays there and is resumed.
+    """Kaggle's archive in `folder`, whole; what arrived before a failure stays hidden there and is gone on with.
 
     Raises:
         DataError: kagglehub is not installed, or Kaggle could not be reached, or refused.
     """
-    cache = folder / CACHE_NAME
-    try:
-        return _fetched(folder, note=note, stall_s=stall_s, backoff_s=backoff_s)
-    finally:
-        if _num_bytes_below(cache) == 0:
-            remove_cache(folder)
-
-
-def _fetched(folder: Path, *, note: Callable[[str], None], stall_s: float, backoff_s: float) -> Path:
-    cache = folder / CACHE_NAME
-    try:
-        with _surroundings(cache):
-            kagglehub: Any = importlib.import_module("kagglehub")  # an extra: it may be absent, and has no types
-    except ImportError as error:
-        raise DataError(
-            f"data=kaggle is fetched by kagglehub, which is not installed: pip install 'cxr-experiments[kaggle]'; or "
-            f"{by_hand(folder)}"
-        ) from error
-    for tries_left in reversed(range(NUM_TRIES)):
+    with _surroundings():
         try:
-            with _surroundings(cache):
-                return Path(_watched(lambda: str(kagglehub.dataset_download(HANDLE)), folder, stall_s))
-        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            if not tries_left or _has_no_route(error):
-                raise DataError(f"Kaggle could not be reached: check the network; or {by_hand(folder)}") from error
-            note("the connection to Kaggle was cut; going on from there")
-            time.sleep(backoff_s)
-        except Exception as error:
-            raise _translated(error, folder) from error
-    raise AssertionError("the last try raises")
+            ask = _asking()
+        except ImportError as error:
+            raise DataError(
+                f"data=kaggle is fetched by kagglehub, which is not installed: pip install 'cxr-experiments[kaggle]'; "
+                f"or {by_hand(folder)}"
+            ) from error
+        part, whole = partial_archive(folder), folder / f"{DATASET}.zip"
+        for tries_left in reversed(range(NUM_TRIES)):
+            try:
+                _watched(lambda: ask(part), part, stall_s)
+                break
+            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+                if not tries_left or _has_no_route(error):
+                    raise DataError(f"Kaggle could not be reached: check the network; or {by_hand(folder)}") from error
+                note("the connection to Kaggle was cut; trying again")
+                time.sleep(backoff_s)
+            except Exception as error:
+                raise _translated(error, folder) from error
+        os.replace(part, whole)
+        return whole
+
+
+def _asking() -> Callable[[Path], None]:
+    """A function that brings the archive to a path.  kagglehub is an extra: it may be absent, and has no types."""
+    clients: Any = importlib.import_module("kagglehub.clients")
+    exceptions: Any = importlib.import_module("kagglehub.exceptions")
+    handles: Any = importlib.import_module("kagglehub.handle")
+    service: Any = importlib.import_module("kagglesdk.datasets.types.dataset_api_service")
+    logging.getLogger("kagglehub").setLevel(logging.CRITICAL)
+    handle = handles.parse_dataset_handle(f"{OWNER}/{DATASET}/versions/{VERSION}")
+    request = service.ApiDownloadDatasetRequest()
+    request.owner_slug, request.dataset_slug, request.dataset_version_number = OWNER, DATASET, VERSION
+
+    def ask(path: Path) -> None:
+        with clients.build_kaggle_client() as client:
+            api = client.datasets.dataset_api_client
+            response = exceptions.handle_call(lambda: api.download_dataset(request), handle)
+            with contextlib.closing(response):
+                clients.download_file(response, str(path), handle)
+
+    return ask
 
 
 @contextlib.contextmanager
-def _surroundings(cache: Path) -> Iterator[None]:
-    """kagglehub's folder is ours, its lines go to stderr, and its bars appear on a terminal alone."""
-    wanted = {"KAGGLEHUB_CACHE": str(cache), "KAGGLEHUB_VERBOSITY": "error"}
+def _surroundings() -> Iterator[None]:
+    """kagglehub's lines go to stderr, and its bar appears on a terminal alone."""
     if not sys.stderr.isatty():
-        wanted["TQDM_DISABLE"] = "1"
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
 
 
-def _watched(work: Callable[[], str], folder: Path, stall_s: float) -> str:
-    """The work's result, or its error; given up when it has written nothing for `stall_s`.
+def _watched(work: Callable[[], None], part: Path, stall_s: float) -> None:
+    """The work, with its error if it has one; given up when `part` has not grown for `stall_s`.
 
     The thread is a daemon: a command that gave up, or was interrupted, ends without it.
     """
-    results: list[str] = []
     errors: list[BaseException] = []
 
     def run() -> None:
         try:
-            results.append(work())
+            work()
         except BaseException as error:
             errors.append(error)
 
@@ -122,27 +122,17 @@ def _watched(work: Callable[[], str], folder: Path, stall_s: float) -> str:
     thread.start()
     seen, since = -1, time.monotonic()
     while thread.is_alive():
-        thread.join(min(2.0, stall_s / 4))
-        written = _num_bytes_below(folder / CACHE_NAME)
-        if written != seen:
-            seen, since = written, time.monotonic()
+        thread.join(min(1.0, stall_s / 4))
+        num_bytes = part.stat().st_size if part.exists() else 0
+        if num_bytes != seen:
+            seen, since = num_bytes, time.monotonic()
         elif thread.is_alive() and time.monotonic() - since > stall_s:
             raise DataError(
                 f"Kaggle sent nothing for {stall_s:g} s; what has arrived is kept, and the same command goes on from "
-                f"there; or {by_hand(folder)}"
+                f"there; or {by_hand(part.parent)}"
             )
     if errors:
         raise errors[0]
-    return results[0]
-
-
-def _num_bytes_below(folder: Path) -> int:
-    total = 0
-    for current, _, files in os.walk(folder):
-        for name in files:
-            with contextlib.suppress(OSError):
-                total += os.stat(os.path.join(current, name)).st_size
-    return total
 
 
 def _has_no_route(error: BaseException) -> bool:
@@ -155,8 +145,7 @@ def _translated(error: Exception, folder: Path) -> Exception:
     if isinstance(error, DataError):
         return error
     kind = type(error).__name__
-    response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)
+    status = getattr(getattr(error, "response", None), "status_code", None)
     if kind == "UnauthenticatedError" or status in (401, 403):
         return DataError(
             f"Kaggle wants a token, or refuses the one it was given: make one at {_TOKEN_PAGE} and put it into "
@@ -165,13 +154,12 @@ def _translated(error: Exception, folder: Path) -> Exception:
     if isinstance(error, requests.RequestException):
         told = f"answered {status}" if status else f"could not be asked ({kind})"
         return DataError(f"Kaggle {told}; try again later, or {by_hand(folder)}")
-    if kind == "DataCorruptionError" or isinstance(error, zipfile.BadZipFile | tarfile.TarError | EOFError):
-        remove_cache(folder)
-        return DataError("what came from Kaggle is damaged and was thrown away; start again")
+    if kind == "DataCorruptionError":
+        return DataError("what came from Kaggle has not the MD5 that Kaggle states; nothing was kept, start again")
     if kind in ("CredentialError", "KaggleEnvironmentError", "ColabEnvironmentError", "BackendError", "NotFoundError"):
         return DataError(f"kagglehub gave up ({kind}); {by_hand(folder)}")
     if isinstance(error, ValueError) and "redentials" in str(error):
-        return DataError(f"~/.kaggle/kaggle.json is no credentials file; make a token at {_TOKEN_PAGE}")
+        return DataError(f"kaggle.json is no credentials file: make a token at {_TOKEN_PAGE}; or {by_hand(folder)}")
     if isinstance(error, OSError):
         return DataError(f"cannot write to {folder}: {error.strerror or kind}; what has arrived is kept")
     return error

@@ -1,4 +1,4 @@
-"""The Kermany set, from an archive or a tree that was unpacked elsewhere, to FOLDER/chest_xray, whole or not at all.
+"""The Kermany set from an archive to FOLDER/chest_xray, whole or not at all.
 
 No checksum of these archives is published, so contents are held against the known number of images of each split and
 class before anything becomes visible.
@@ -71,43 +71,16 @@ def place_archive(archive: Path, folder: Path, *, on_progress: Callable[[int, in
 
     def choose(paths: Iterable[PurePosixPath]) -> Mapping[PurePosixPath, PurePosixPath]:
         chosen = chosen_images(paths, archive)
-        _check_whole(archive, chosen.values())
+        if wrong := shortfall(chosen.values()):
+            raise BadArchiveError(
+                f"{archive} is not the whole set: {wrong}; nothing was unpacked. If this is what you want, unpack it "
+                f"yourself and name the folder with data.root=DIR"
+            )
         return chosen
 
     staging = folder / f".{NAME}.part"
     images = unpack(archive, staging, choose, on_progress=on_progress)
     return _revealed(staging, folder, images)
-
-
-def place_tree(tree: Path, folder: Path) -> Placed:
-    """Move the set's images out of a tree that another program unpacked (copied where they cannot be moved).
-
-    Raises:
-        DataError: the tree does not hold the whole set, or cannot be read or written.
-    """
-    chosen = chosen_images(files_below(tree), tree)
-    _check_whole(tree, chosen.values())
-    staging = folder / f".{NAME}.part"
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        for source, target in chosen.items():
-            (staging / target).parent.mkdir(parents=True, exist_ok=True)
-            if tree.is_relative_to(folder):
-                os.replace(tree / source, staging / target)
-            else:
-                shutil.copyfile(tree / source, staging / target)
-    except OSError as error:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise DataError(f"cannot put the images into {folder}: {error.strerror}; nothing was kept") from error
-    return _revealed(staging, folder, chosen.values())
-
-
-def _check_whole(origin: Path, images: Iterable[PurePosixPath]) -> None:
-    if wrong := shortfall(images):
-        raise BadArchiveError(
-            f"{origin} is not the whole set: {wrong}; nothing was unpacked. If this is what you want, unpack it "
-            f"yourself and name the folder with data.root=DIR"
-        )
 
 
 def _revealed(staging: Path, folder: Path, images: Iterable[PurePosixPath]) -> Placed:
