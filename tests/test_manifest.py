@@ -118,7 +118,8 @@ def test_the_root_may_stand_in_the_environment(tmp_path: Path) -> None:
         read_kermany(elsewhere, {"CXR_DATA": str(tmp_path)})
 
 
-def test_a_missing_root_is_told_in_three_lines(tmp_path: Path) -> None:
+def test_a_missing_root_is_told_in_three_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXR_HOME", str(tmp_path / "home"))  # a checkout may hold what `download` left
     (tmp_path / "empty").mkdir()
     cases = {
         "no folder was named: give data.root=DIR, or set CXR_DATA": (DataConfig(source="kaggle"), {"CXR_DATA": ""}),

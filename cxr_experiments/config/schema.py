@@ -33,7 +33,7 @@ class DataConfig:
     source: str = choice(
         "phantom", ("phantom", "kaggle", "folder", "csv", "pneumoniamnist"), "where the images come from"
     )
-    root: str | None = free(None, "folder of the images; null: CXR_DATA (kaggle), then what `download` left")
+    root: str | None = free(None, "folder (or .npz) of the images; null: CXR_DATA (kaggle), then what `download` left")
     classes: tuple[str, str] = free(("NORMAL", "PNEUMONIA"), "class folders: negative (0), positive (1)")
     image_size_px: int = number(200, 16, 1024, "px", "side of the prepared square image")
     resize: str = choice("squash", ("squash", "pad", "crop"), "how an oblong film becomes square")
@@ -55,7 +55,9 @@ class DataConfig:
     csv_file: str | None = free(None, "data=csv: the list of images; a relative path starts at data.root")
     csv_path: str = free("path", "data=csv: column of the file, or several as '{Folder}/{Image}.dcm'")
     csv_label: str = free("label", "data=csv: column of the label")
-    csv_patient: str | None = free(None, "data=csv: column of the patient; null: patient_regex, or not verifiable")
+    csv_patient: str | None = free(
+        None, "data=csv: column of the patient; null: patient_regex, else DICOM's; '': not known"
+    )
     csv_split: str | None = free(None, "data=csv: column with train, val or test; null: splits are drawn")
     csv_positive: tuple[str, ...] = free(("1", "PNEUMONIA"), "data=csv: label values that mean the second class")
     csv_negative: tuple[str, ...] = free(("0", "NORMAL"), "data=csv: label values that mean the first class")

@@ -22,7 +22,7 @@ class ImageRow:
 
     Attributes:
         image_id: POSIX path relative to the root ("train/NORMAL/IM-0115-0001.jpeg"); "phantom/000123" for a phantom.
-        path: absolute path of the file; "" for a phantom.
+        path: absolute path of the file; "" for what is no file of its own: a phantom, a row of an .npz archive.
         label: 0 (the first of `data.classes`) or 1.
         patient: strict patient key, such as "bacteria:12", or "hmac:" and 24 hex digits for a patient whom a DICOM file
             names; "" when the patient is not known.
@@ -57,12 +57,12 @@ class Manifest:
     """Every image of a data set, sorted by image id whatever order they came in.
 
     Attributes:
-        source: "phantom", "kaggle" or "folder".
+        source: "phantom", "kaggle", "folder", "csv" or "pneumoniamnist".
         rows: one entry per image; a row number is a position in this tuple.
         classes: names of label 0 and label 1.
         patients_verifiable: whether every image has a patient key.
         synthetic: True for phantoms.
-        root: absolute folder of the images; "" for phantoms.  Not part of the digest.
+        root: absolute folder of the images, or the .npz archive; "" for phantoms.  Not part of the digest.
     """
 
     source: str
