@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,14 +57,14 @@ def download_pneumoniamnist(config: DownloadConfig) -> None:
 
     file = PNEUMONIAMNIST[config.data.npz_size_px]
     url = file_below(config.mirror, file.name) if config.mirror else file.url
-    folder = _root(config) or datasets() / "pneumoniamnist"
+    folder = _folder_of_npz(config, file.name)
     with _listening(file.name, folder) as listener:
         fetched = fetch(file, folder, url=url, max_bytes=MAX_NPZ_BYTES, listener=listener)
     told = (
         "is there already, and right" if fetched.was_there else f"{fetched.path.stat().st_size / MIB:.1f} MiB fetched"
     )
     print(f"{fetched.path}: {told} (MD5 {file.md5}, as published)", flush=True)
-    _say_next(config, f"data=pneumoniamnist data.npz_size_px={config.data.npz_size_px}")
+    _say_next(config, f"data=pneumoniamnist data.npz_size_px={config.data.npz_size_px}", at=_root(config))
 
 
 def download_kaggle(config: DownloadConfig) -> None:
@@ -84,7 +85,7 @@ def download_kaggle(config: DownloadConfig) -> None:
     print(f"{placed.path}: {told}, {len(placed.images):,} images", flush=True)
     print("its contents were checked by counts, not by a checksum: none is published for these archives", flush=True)
     _say_patients(placed)
-    _say_next(config, "data=kaggle" if named or root is None else f"data=kaggle data.root={folder}", named=bool(named))
+    _say_next(config, "data=kaggle", at=None if named else root)
 
 
 def _bring(config: DownloadConfig, folder: Path, named: Path | None) -> Placed:
@@ -141,6 +142,18 @@ def _root(config: DownloadConfig) -> Path | None:
     return Path(config.data.root).expanduser().resolve() if config.data.root else None
 
 
+def _folder_of_npz(config: DownloadConfig, name: str) -> Path:
+    """`data.root` may name the file itself, as it may where the data set is read."""
+    root = _root(config) or datasets() / "pneumoniamnist"
+    if root.suffix != ".npz" or root.is_dir():
+        return root
+    if root.name != name:
+        raise DataError(
+            f"data.root={root}: data.npz_size_px={config.data.npz_size_px} is the file {name}; name its folder"
+        )
+    return root.parent
+
+
 def _named_archive(root: Path | None) -> Path | None:
     """`data.root` when it is an archive and no folder."""
     from cxr_experiments.images.download import is_archive
@@ -179,11 +192,12 @@ def _say_patients(placed: Placed) -> None:
         )
 
 
-def _say_next(config: DownloadConfig, words: str, *, named: bool = False) -> None:
-    at = f" data.root={config.data.root}" if config.data.root and "data.root" not in words and not named else ""
-    print(f"next: python -m cxr_experiments.verify {words}{at}", flush=True)
-    if config.data.source == "kaggle" and "data.root" not in words and os.environ.get("CXR_DATA"):
-        _note(f"CXR_DATA={os.environ['CXR_DATA']} is set, and goes before this place: unset it to use what is here now")
+def _say_next(config: DownloadConfig, words: str, *, at: Path | None) -> None:
+    root = f" {shlex.quote(f'data.root={at}')}" if at else ""
+    print(f"next: python -m cxr_experiments.verify {words}{root}", flush=True)
+    elsewhere = os.environ.get("CXR_DATA")
+    if config.data.source == "kaggle" and at is None and elsewhere:
+        _note(f"CXR_DATA={elsewhere} is set, and goes before this place: unset it to use what is here now")
 
 
 def mirror_as_text(words: list[str]) -> list[str]:

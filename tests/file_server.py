@@ -69,7 +69,7 @@ def handler_of(served: Served) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             served.asked.append({**dict(self.headers), "path": self.path})
             if self.path.startswith("/moved"):
-                self.answer(302, {"Location": served.redirect, "Content-Length": "0"})
+                self.answer(302, {"Location": served.redirect, "Content-Length": "1000000"})  # a body that never comes
             elif served.statuses:
                 self.answer(served.statuses.pop(0), {"Content-Length": "0", "Retry-After": "0"})
             else:

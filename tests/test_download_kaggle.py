@@ -192,6 +192,29 @@ def test_npz_is_fetched_named_and_known_again(
     ]
 
 
+@pytest.mark.parametrize("root", ["", "/pneumoniamnist.npz"])
+def test_root_is_the_folder_or_the_file_itself(
+    root: str, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = PublishedFile(SOURCE.name, served.url, hashlib.md5(CONTENT).hexdigest())
+    monkeypatch.setattr("cxr_experiments.images.published.PNEUMONIAMNIST", {28: own})
+    asked_for(tmp_path, monkeypatch, source="pneumoniamnist", root=f"{tmp_path}/my films{root}")
+    assert (tmp_path / "my films" / "pneumoniamnist.npz").read_bytes() == CONTENT
+    assert f"npz_size_px=28 'data.root={tmp_path}/my films{root}'\n" in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"other\.npz: data\.npz_size_px=28 is the file pneumoniamnist\.npz; name its"):
+        asked_for(tmp_path, monkeypatch, source="pneumoniamnist", root=f"{tmp_path}/other.npz")
+
+
+def test_place_that_goes_before_this_one_is_named(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CXR_DATA", "/elsewhere")
+    asked_for(tmp_path, monkeypatch, source="kaggle", root=str(few))
+    assert capsys.readouterr().err == (
+        "CXR_DATA=/elsewhere is set, and goes before this place: unset it to use what is here now\n"
+    )
+
+
 def test_wrong_bytes_are_one_line_and_leave_nothing(served: Served, tmp_path: Path, command: Command) -> None:
     mirror = f"mirror=http://me:secret@127.0.0.1:{served.port}/a?token=secret"
     said = command("download", "data=pneumoniamnist", "data.npz_size_px=28", mirror, home=tmp_path)

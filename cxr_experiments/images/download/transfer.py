@@ -131,20 +131,19 @@ def _answer(transfer: Transfer, begun: Note | None) -> requests.Response:
 
 def _get(url: str, headers: Mapping[str, str], patience: Patience) -> requests.Response:
     try:
-        return requests.get(
-            url, headers=headers, stream=True, allow_redirects=False, timeout=(patience.connect_s, patience.stall_s)
-        )
+        with requests.Session() as session:
+            request = session.prepare_request(requests.Request("GET", url, headers=dict(headers)))
+            settings = session.merge_environment_settings(url, {}, True, None, None)
+            # not session.send: it reads the body of a redirect whole, however long that is
+            timeout = (patience.connect_s, patience.stall_s)
+            return session.get_adapter(url).send(request, timeout=timeout, **settings)
     except requests.exceptions.SSLError as error:
         raise DataError(
             f"the certificate of {shown(url)} is not valid here; nothing was fetched. Behind a proxy with a "
             f"certificate of its own, set REQUESTS_CA_BUNDLE to the proxy's"
         ) from error
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as error:
         raise DataError(f"{shown(url)} is no address that can be fetched") from error
-    except ValueError as error:  # requests looks at a redirect although it is told not to follow it
-        raise DataError(
-            f"{shown(url)} redirects to something that is no http(s) address; nothing was fetched"
-        ) from error
     except requests.RequestException as error:
         never = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
         was_reached = not any(isinstance(cause, never) for cause in _causes(error))
