@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cxr_experiments.config.compose import home
 from cxr_experiments.config.identity import run_name
 
 if TYPE_CHECKING:
@@ -82,11 +83,24 @@ def say_started(plan: RunPlan) -> None:
     name = run_name(plan.config, plan.identity.replicate)
     counts = f"{len(plan.split.train):,} training and {len(plan.split.val):,} validation images"
     say(f"training {name} (run {plan.identity.run_id}) on {counts}")
+    say_data_state(plan)
     for warning in (plan.leaking, plan.divided_anew):
         if warning:
             say(warning, synthetic=plan.manifest.synthetic)
     if plan.skipped:
         say(f"{len(plan.skipped)} unreadable files were skipped: skipped_files.json in the run folder names them")
+
+
+def say_data_state(plan: RunPlan) -> None:
+    """What `verify` has found in the run's images, and where that stands; or how to look."""
+    from cxr_experiments.record.data_report.kept import data_folder, find_report, verify_command
+
+    report = find_report(home(), plan.manifest.digest)
+    if report is None:
+        say(f"data not verified yet: {verify_command(plan.config.data)}")
+    else:
+        page = data_folder(home(), report.digest) / "report.html"
+        say(f"data verified, {report.told}: {page}", synthetic=report.synthetic)
 
 
 def say_trained(run: LiveRun, evidence: Evidence, robustness: Robustness, costs: Costs) -> None:

@@ -24,6 +24,7 @@ from cxr_experiments.images.manifest import Manifest
 from cxr_experiments.images.splits import Split, leaking_sentence, leaks_of, write_split
 from cxr_experiments.images.store import BadFile, Store
 from cxr_experiments.record import tracking
+from cxr_experiments.record.data_report.kept import data_tags
 from cxr_experiments.record.epoch import Epoch
 from cxr_experiments.record.provenance import Provenance, collect_provenance, uncommitted_change
 from cxr_experiments.record.run_folder import (
@@ -184,7 +185,7 @@ def live_run(home: Path, plan: RunPlan) -> Iterator[LiveRun]:
         write_split(folder.file("split.csv"), plan.manifest, plan.split)
         write_json(folder.file("provenance.json"), asdict(provenance))
         folder.file("uncommitted.diff").write_text(uncommitted_change(), encoding="utf-8")
-        mlflow_id = tracking.start_run(place, _card(plan, provenance))
+        mlflow_id = tracking.start_run(place, _card(plan, provenance, data_tags(home, plan.manifest.digest)))
     except BaseException as error:
         record_event(folder, FAILED, f"{type(error).__name__}: {error}")
         raise
@@ -232,7 +233,7 @@ def _close(run: LiveRun, status: str, reason: str) -> None:
     run.end(status, reason)
 
 
-def _card(plan: RunPlan, provenance: Provenance) -> RunCard:
+def _card(plan: RunPlan, provenance: Provenance, data_tags: Mapping[str, str]) -> RunCard:
     """What MLflow shows of the run; the whole digests are tags, since MLflow cuts its own at 36 characters."""
     manifest, identity = plan.manifest, plan.identity
     return RunCard(
@@ -249,6 +250,7 @@ def _card(plan: RunPlan, provenance: Provenance) -> RunCard:
             "cxr.patients": _patients_told(plan),
             "cxr.split": plan.config.split.kind,
             "cxr.num_skipped": str(len(plan.skipped)),
+            **data_tags,
             "mlflow.source.name": "cxr_experiments.train",
             "mlflow.source.git.commit": provenance.commit,
         },

@@ -12,15 +12,16 @@ from cxr_experiments.record.data_report.finding import ERROR, INFO, WARNING, Dat
 from cxr_experiments.record.data_report.kept import (
     NOT_VERIFIED,
     data_folder,
-    data_state,
+    data_tags,
     find_report,
     keep_report,
     report_key,
+    report_link,
     to_json,
     verify_command,
 )
 from cxr_experiments.record.data_report.page import write_page
-from cxr_experiments.record.data_report.telling import report_link, tell_mlflow
+from cxr_experiments.record.data_report.telling import tell_mlflow
 from cxr_experiments.record.data_report.terminal import terminal_lines
 
 __all__ = [
@@ -32,7 +33,7 @@ __all__ = [
     "Finding",
     "build_report",
     "data_folder",
-    "data_state",
+    "data_tags",
     "find_report",
     "keep_report",
     "look",

@@ -33,10 +33,15 @@ def counts_table(manifest: Manifest) -> Table:
             continue
         told = [f"{count:,}{_beside(expected, split, label, count)}" for label, count in enumerate(here)]
         keys = f"{len(_patients(manifest, split)):,}" if manifest.patients_verifiable else "not verifiable"
-        rows.append((split or _UNDIVIDED, *told, f"{sum(here):,}", f"{here[1] / sum(here):.1%}", keys))
+        rows.append((split or _UNDIVIDED, *told, f"{sum(here):,}", percent(here[1] / sum(here)), keys))
     note = "Against what this source is known to hold." if expected else "No published counts to hold these against."
     columns = ("split", *manifest.classes, "images", f"share of {manifest.classes[1]}", "patient keys")
     return Table("Images", note, columns, tuple(rows))
+
+
+def percent(share: float) -> str:
+    """`74.3 %`."""
+    return f"{100 * share:.1f} %"
 
 
 def _counts(manifest: Manifest) -> Counter[tuple[str, int]]:
@@ -108,7 +113,7 @@ def _shares(manifest: Manifest) -> list[Finding]:
         return []
     name = manifest.classes[1]
     sentence = (
-        f"{name} is {shares[0]:.1%} of {sum(pool):,} training and validation images and {shares[1]:.1%} of "
+        f"{name} is {percent(shares[0])} of {sum(pool):,} training and validation images and {percent(shares[1])} of "
         f"{sum(test):,} test images"
     )
     advice = "Compare AUROC, sensitivity and specificity across splits; accuracy and precision move with the share."

@@ -98,6 +98,11 @@ class DataReport:
         return sum(one.level == level for one in self.findings)
 
     @property
+    def made(self) -> str:
+        """`2026-11-24 16:10`."""
+        return self.made_at[:16].replace("T", " ")
+
+    @property
     def told(self) -> str:
         """`0 errors, 3 warnings`."""
         return f"{counted(self.count(ERROR), 'error')}, {counted(self.count(WARNING), 'warning')}"

@@ -25,6 +25,7 @@ from cxr_experiments.record.data_report.finding import LEVELS, DataReport, Findi
 from cxr_experiments.record.report.tables import Table
 
 NOT_VERIFIED = "not verified"
+STATE_TAG, LINK_TAG = "cxr.data_report", "cxr.data_report_link"
 _FORMAT = 1
 _CODE = ("record/data_report/*.py", "evidence/shortcuts/*.py", "images/duplicates/*.py", "images/published.py")
 
@@ -107,10 +108,31 @@ def from_json(text: str) -> DataReport:
     return DataReport(**values)
 
 
-def data_state(home: Path, digest: str) -> str:
-    """`0 errors, 3 warnings`, or `not verified`."""
+def data_tags(home: Path, digest: str) -> dict[str, str]:
+    """What MLflow says of a run's images: `0 errors, 3 warnings` or `not verified`, and where the report stands."""
     report = find_report(home, digest)
-    return report.told if report else NOT_VERIFIED
+    if report is None:
+        return {STATE_TAG: NOT_VERIFIED}
+    link = report_link(data_folder(home, report.digest))
+    return {STATE_TAG: report.told, **({LINK_TAG: link} if link else {})}
+
+
+def report_link(folder: Path) -> str:
+    """Path of the report's run in MLflow's UI, behind http://HOST:PORT/; "" when MLflow was not told."""
+    told = read_mlflow(folder)
+    # without the last part the UI of MLflow 3 opens in its mode for chat applications
+    way = "?workflowType=machine_learning"
+    return f"#/experiments/{told['experiment_id']}/runs/{told['run_id']}{way}" if told else ""
+
+
+def read_mlflow(folder: Path) -> dict[str, str]:
+    """`experiment_id`, `run_id` and `uri` of the report in MLflow; empty when it was not told, or not wholly."""
+    path = folder / "mlflow.json"
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return {name: str(told[name]) for name in ("experiment_id", "run_id", "uri")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def verify_command(data: DataConfig) -> str:

@@ -25,8 +25,12 @@ _TITLES = {"available": "Available shortcuts", "visible": "Visible shortcuts", "
 
 
 def check_shortcuts(associations: Sequence[Association]) -> list[Finding]:
-    """One warning per alarm that rings; too few patients to judge is said, not passed over."""
-    return [finding for one in associations if (finding := _judged(one)) is not None]
+    """One warning for all alarms of a heading and class; too few images to judge is said, not passed over."""
+    found = []
+    for within in dict.fromkeys(one.within for one in associations):
+        own = [one for one in associations if one.within == within]
+        found += _alarms(within, own)
+    return found
 
 
 def shortcut_tables(associations: Sequence[Association]) -> list[Table]:
@@ -41,34 +45,33 @@ def told(one: Association) -> str:
     return f"{number(one.auroc, places(one.low, one.high))} {limits(one.low, one.high)}"
 
 
-def _judged(one: Association) -> Finding | None:
-    where = f" in {one.within}" if one.within else ""
-    basis = f"AUROC {told(one)}, {one.num_images:,} images{_patients(one)}"
-    if one.heading == "available" and one.rings:
-        sentence = f"{_named(one.name)} the label: {basis}{f', {one.note}' if one.note else ''}"
-        advice = "See whether it is visible below and used by a run (evaluate); say it beside every result."
-        return Finding(WARNING, "shortcut-available", sentence, advice)
-    if one.heading == "visible" and one.rings:
-        sentence = f"the pixels tell {one.name}{where}: {basis}"
-        advice = "A network can use it: compare data.resize=squash, pad and crop, and read `used` under evaluate."
-        return Finding(WARNING, "shortcut-visible", sentence, advice)
-    if one.heading == "shift" and one.low > STRONG_SHIFT:
-        sentence = f"{one.within} images of test look unlike those of training: {basis}"
+def _alarms(within: str, lines: Sequence[Association]) -> list[Finding]:
+    """What one class, or both together (""), gives rise to."""
+    found = []
+    if rings := [one for one in lines if one.heading == "available" and one.rings]:
+        sentence = f"files tell the label before one pixel is read: {_listed(rings)}"
+        advice = "See whether the pixels show it (shortcut-visible) and whether a run uses it (evaluate)."
+        found.append(Finding(WARNING, "shortcut-available", sentence, advice))
+    if rings := [one for one in lines if one.heading == "visible" and one.rings]:
+        sentence = f"the pixels of {within} images tell properties of the files: {_listed(rings)}"
+        advice = "A network can use them: compare data.resize=squash, pad and crop, and read `used` under evaluate."
+        found.append(Finding(WARNING, "shortcut-visible", sentence, advice))
+    if strong := [one for one in lines if one.heading == "shift" and one.low > STRONG_SHIFT]:
+        sentence = f"{within} images of test look unlike those of training: {_listed(strong)}"
         advice = "Expect threshold and calibration to move between validation and test; report both splits."
-        return Finding(WARNING, "split-shift", sentence, advice)
-    if one.level is not None and not math.isnan(one.auroc) and math.isnan(one.low):
-        sentence = f"{one.label}: too few {'patients' if one.num_patients else 'images'} for an interval ({basis})"
-        return Finding(INFO, "shortcut-not-judged", sentence, "Nothing: more images are needed to judge it.")
-    return None
+        found.append(Finding(WARNING, "split-shift", sentence, advice))
+    if few := [one for one in lines if one.level is not None and not math.isnan(one.auroc) and math.isnan(one.low)]:
+        names = ", ".join(one.label for one in few)
+        sentence = f"too few images or patients to judge {names}"
+        found.append(Finding(INFO, "shortcut-not-judged", sentence, "Nothing: more images are needed to judge it."))
+    return found
 
 
-def _named(name: str) -> str:
-    """The property as the subject of `... the label`."""
-    return "all file properties together tell" if name == "all together" else f"file property `{name}` tells"
-
-
-def _patients(one: Association) -> str:
-    return f", {one.num_patients:,} patient keys" if one.num_patients else ", patients not verifiable"
+def _listed(lines: Sequence[Association]) -> str:
+    """`bytes AUROC .998 [.997, .999] (smaller in PNEUMONIA), height ...; 160 images, patients not verifiable`."""
+    named = [f"{one.name} AUROC {told(one)}{f' ({one.note})' if one.note else ''}" for one in lines]
+    patients = f"{lines[0].num_patients:,} patient keys" if lines[0].num_patients else "patients not verifiable"
+    return f"{', '.join(named)}; {lines[0].num_images:,} images, {patients}"
 
 
 def _table(heading: str, lines: Sequence[Association]) -> Table:

@@ -10,6 +10,7 @@ from cxr_experiments.config.schema import TrackingConfig
 from cxr_experiments.errors import TrackingError
 from cxr_experiments.record import tracking
 from cxr_experiments.record.data_report.finding import LEVELS, DataReport
+from cxr_experiments.record.data_report.kept import STATE_TAG, data_tags, read_mlflow, report_link
 from cxr_experiments.record.tracking import RunCard, TrackingPlace
 from cxr_experiments.record.tracking.data_reports import EXPERIMENT, keep_data_report, tag_runs_on
 from cxr_experiments.record.tracking.place import store_uri
@@ -22,28 +23,20 @@ def tell_mlflow(where: TrackingConfig, home: Path, report: DataReport, folder: P
     """
     if where.kind == "disabled":
         return ""
-    told, uri = folder / "mlflow.json", tracking.without_credentials(store_uri(where, home))
-    before = _read(told)
-    if before.get("uri") == uri:
-        return _link(before["experiment_id"], before["run_id"])
+    uri = tracking.without_credentials(store_uri(where, home))
+    if read_mlflow(folder).get("uri") == uri:
+        return report_link(folder)
     try:
         place = tracking.open_place(where, home, EXPERIMENT)
         if place is None:
             return ""
         run_id = keep_data_report(place, _card(report), _metrics(report), _files(folder), home)
-        link = _link(place.experiment_id, run_id)
-        tag_runs_on(place, (report.digest, report.usable_digest), report.told, link)
-        _write(told, place, run_id, uri)
+        _write(folder / "mlflow.json", place, run_id, uri)
+        tag_runs_on(place, (report.digest, report.usable_digest), data_tags(home, report.digest))
     except TrackingError as error:
         print(f"warning: {error}; {folder} has the whole report", file=sys.stderr)
         return ""
-    return link
-
-
-def report_link(folder: Path) -> str:
-    """Path of the report's run in MLflow's UI; "" when MLflow was not told."""
-    told = _read(folder / "mlflow.json")
-    return _link(told["experiment_id"], told["run_id"]) if told else ""
+    return report_link(folder)
 
 
 def _card(report: DataReport) -> RunCard:
@@ -53,7 +46,7 @@ def _card(report: DataReport) -> RunCard:
         tags={
             "cxr.synthetic": str(report.synthetic).lower(),
             "cxr.data_source": report.source,
-            "cxr.data_report": report.told,
+            STATE_TAG: report.told,
             "mlflow.source.name": "cxr_experiments.verify",
         },
         dataset_source=report.source,
@@ -68,15 +61,6 @@ def _metrics(report: DataReport) -> dict[str, float]:
 
 def _files(folder: Path) -> list[Path]:
     return [folder / "report.json", folder / "report.html"]
-
-
-def _link(experiment_id: str, run_id: str) -> str:
-    # without the last part the UI of MLflow 3 opens in its mode for chat applications
-    return f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
-
-
-def _read(path: Path) -> dict[str, str]:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def _write(path: Path, place: TrackingPlace, run_id: str, uri: str) -> None:

@@ -13,7 +13,7 @@ def terminal_lines(report: DataReport) -> list[str]:
     """Header, findings by level, tables."""
     lines = [
         f"{report.source}: {counted(report.num_images, 'image')}, digest {report.digest[:12]}, looked at "
-        f"{report.made_at} in {report.duration_s:g} s (data.resize={report.resize})",
+        f"{report.made} in {report.duration_s:g} s (data.resize={report.resize})",
         f"{report.told}, {counted(report.count('info'), 'note')}",
     ]
     for finding in report.findings:

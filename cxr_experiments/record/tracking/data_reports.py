@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 EXPERIMENT = "data"
-STATE_TAG, LINK_TAG = "cxr.data_report", "cxr.data_report_link"
 
 
 def keep_data_report(
@@ -51,8 +50,8 @@ def keep_data_report(
     return run_id
 
 
-def tag_runs_on(place: TrackingPlace, digests: Collection[str], state: str, link: str) -> int:
-    """Write state and link of a data report to every run on these images, in all experiments; returns how many.
+def tag_runs_on(place: TrackingPlace, digests: Collection[str], tags: Mapping[str, str]) -> int:
+    """Write a data report's tags to every run on these images, in all experiments; returns how many runs.
 
     Raises:
         TrackingError: the store cannot be reached or written.
@@ -65,7 +64,7 @@ def tag_runs_on(place: TrackingPlace, digests: Collection[str], state: str, link
             for run in _found(client, experiments, _of(digest)):
                 if run.data.tags.get("kind") == "data_report":
                     continue
-                for tag, value in ((STATE_TAG, state), (LINK_TAG, link)):
+                for tag, value in tags.items():
                     if run.data.tags.get(tag) != value:
                         client.set_tag(run.info.run_id, tag, value)
                 num_tagged += 1
