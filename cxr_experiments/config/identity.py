@@ -33,7 +33,10 @@ EXECUTED = (
     *("evidence/calibration.py", "evidence/evaluation/predictions.py", "evidence/evaluation/stressed.py"),
 )
 # Stands in those folders and changes no run: what a person sees, and what is looked at before training.
-NOT_EXECUTED = tuple(f"learning/{name}.py" for name in ("contact_sheet", "progress", "effect", "heatmap"))
+NOT_EXECUTED = (
+    *(f"learning/{name}.py" for name in ("contact_sheet", "progress", "effect", "heatmap")),
+    *("images/fingerprints.py", "images/duplicates/near.py"),
+)
 
 
 @dataclass(frozen=True)
