@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,10 +34,10 @@ def main(composed: DictConfig) -> None:
 
 
 def predict_images(config: PredictConfig) -> None:
-    """Print one answer per image, in the order given.
+    """Print one answer per image, in the order given, and draw its heat map where a folder for them is named.
 
     Raises:
-        ConfigError: no run or no image is named.
+        ConfigError: no run or no image is named, or the folder of the heat maps cannot be written.
         DataError: some images could not be read; raised after all the others have been answered.
     """
     if not config.images:
@@ -42,8 +46,11 @@ def predict_images(config: PredictConfig) -> None:
     mark = "SYNTHETIC " if is_synthetic(folder) else ""
     if mark:
         print(f"{mark}this run has seen phantoms only; its answers on real films mean nothing", file=sys.stderr)
+    asked = answers(folder, config.images)
+    if config.heatmap is not None:
+        asked = with_heatmaps(folder, asked, writable_folder(config.heatmap))
     num_failed = 0
-    for answer in answers(folder, config.images):
+    for answer in asked:
         num_failed += "error" in answer
         print(json.dumps(answer) if config.json else mark + table_row(answer), flush=True)
     if num_failed:
@@ -125,11 +132,78 @@ def answers(folder: RunFolder, images: tuple[str, ...]) -> Iterator[dict[str, An
             }
 
 
+def writable_folder(named: str) -> Path:
+    """The folder for heat maps, made when it is not there.
+
+    Raises:
+        ConfigError: it cannot be made or written.
+    """
+    place = Path(named).expanduser().absolute()
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):
+            return place
+    except OSError as error:
+        raise ConfigError(
+            f"heatmap={named}: cannot write to the folder {place}: {error.strerror}; name another"
+        ) from error
+
+
+def with_heatmaps(folder: RunFolder, asked: Iterator[dict[str, Any]], place: Path) -> Iterator[dict[str, Any]]:
+    """The answers, each with the path of its film beside the heat that the network found in it.
+
+    Raises:
+        RunError: the network has no heat map, or a picture cannot be written.
+    """
+    from cxr_experiments.images.decode import decode_file
+    from cxr_experiments.images.prepare import prepare
+    from cxr_experiments.learning import heatmap
+    from cxr_experiments.learning.trainer import load_model
+    from cxr_experiments.record.explanations import read_worth
+    from cxr_experiments.record.figures import Caption, ExplainedFilm, draw_explained
+    from cxr_experiments.record.results import read_threshold
+
+    data, worth = load_config(folder.file("config.yaml")).data, read_worth(folder, heatmap.METHOD)
+    threshold, synthetic = read_threshold(folder).value, is_synthetic(folder)
+    caption = Caption(worth.words, data.classes[1], threshold, synthetic=synthetic)
+    print(f"{'SYNTHETIC ' if synthetic else ''}heat maps: {worth.words}", file=sys.stderr)
+    heat = heatmap.heat_function(load_model(folder.file("model.keras")))
+    for answer in asked:
+        if "error" in answer:
+            yield answer
+            continue
+        film = decode_file(Path(answer["image"]))
+        found = heat(prepare(film, size_px=data.image_size_px, resize=data.resize)[None])[0]
+        name = f"{Path(answer['image']).name}\nrun {folder.run_id}"
+        one = ExplainedFilm(film, found, data.resize, answer["probability"], answer["label"], name)
+        path = place / heatmap_name(answer["image"], folder.run_id)
+        try:
+            draw_explained(path, one, caption)
+        except OSError as error:
+            raise RunError(f"the heat map {path} cannot be written: {error.strerror}") from error
+        yield {**answer, "heatmap": str(path)}
+
+
+def heatmap_name(image: str, run_id: str) -> str:
+    """A file name that no other image and no other run has: `film-306ec37f53b6-1f2e3d4c.png`.
+
+    The same image asked of the same run again replaces its own picture, and nothing else.
+
+    Example:
+        >>> heatmap_name("/a/film 1.jpg", "306ec37f53b6")[:20]
+        'film_1-306ec37f53b6-'
+    """
+    place = hashlib.sha256(os.fsencode(Path(image).absolute())).hexdigest()[:8]
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(image).stem)[:80].lstrip(".-") or "film"
+    return f"{stem}-{run_id}-{place}.png"
+
+
 def table_row(answer: dict[str, Any]) -> str:
     """An answer as one line of a table."""
     if "error" in answer:
         return f"{'-':>8}  {'could not be read':<17}  {answer['image']}: {answer['error']}"
-    return f"{answer['probability']:8.4f}  {answer['label']:<17}  {answer['image']}"
+    drawn = f"  -> {answer['heatmap']}" if "heatmap" in answer else ""
+    return f"{answer['probability']:8.4f}  {answer['label']:<17}  {answer['image']}{drawn}"
 
 
 if __name__ == "__main__":

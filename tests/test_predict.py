@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Command, Sweep
+from PIL import Image
 
 from cxr_experiments.config.compose import load_config
 from cxr_experiments.evidence.evaluation import read_predictions, read_scores
 from cxr_experiments.images.decode import encode_png
 from cxr_experiments.images.manifest import load_pixels, read_manifest
+from cxr_experiments.predict import heatmap_name
 from cxr_experiments.record.run_folder import FINISHED, RunFolder, all_runs, read_state
 
 
@@ -92,3 +95,60 @@ def test_image_whose_name_holds_an_equals_sign(
     said = command("predict", f"run={folder.run_id}", f"images=['{odd}']", "json=true", home=sweep.home)
     assert said.status == 0, said.err
     assert json.loads(said.out)["image"] == str(odd)
+
+
+def test_heat_maps_of_two_films_of_one_name_both_survive(
+    sweep: Sweep, folder: RunFolder, films: dict[str, Path], command: Command, tmp_path: Path
+) -> None:
+    place, named = tmp_path / "maps" / "new", []
+    for path, side in zip(films.values(), ("left [1]", "right"), strict=False):
+        (tmp_path / side).mkdir()
+        named.append(tmp_path / side / "film.png")
+        named[-1].write_bytes(path.read_bytes())
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no image")
+    words = (str(named[0]), str(tmp_path / "broken.jpg"), str(named[1]))
+    said = command("predict", f"run={folder.run_id}", f"heatmap={place}", "json=true", *words, home=sweep.home)
+    assert said.status == 2, said.err
+    answers = [json.loads(line) for line in said.out.splitlines()]
+    assert ["heatmap" in answer for answer in answers] == [True, False, True]
+    drawn = [Path(answer["heatmap"]) for answer in answers if "heatmap" in answer]
+    assert sorted(drawn) == sorted(place.iterdir())
+    assert len(set(drawn)) == 2
+    assert all(path.name.startswith(f"film-{folder.run_id}-") for path in drawn)
+    for path in drawn:
+        with Image.open(path) as picture:
+            picture.load()
+            assert picture.format == "PNG"
+    assert "SYNTHETIC heat maps: not validated on this model" in said.err
+
+
+def test_folder_for_heat_maps_that_cannot_be_written_is_told_before_anything_is_asked(
+    sweep: Sweep, folder: RunFolder, films: dict[str, Path], command: Command, tmp_path: Path
+) -> None:
+    film, taken = next(iter(films.values())), tmp_path / "no_folder"
+    taken.write_text("a file")
+    said = command("predict", f"run={folder.run_id}", f"heatmap={taken}", str(film), home=sweep.home)
+    assert (said.status, said.out) == (2, "")
+    assert f"cannot write to the folder {taken}: File exists; name another" in said.err.splitlines()[-1]
+    assert taken.read_text() == "a file"
+
+
+def test_name_of_a_heat_map_is_safe_and_its_own() -> None:
+    names = [heatmap_name(image, "0123456789ab") for image in ("a/film.png", "b/film.png", "a/film.jpg")]
+    assert len(set(names)) == 3
+    assert heatmap_name("a/film.png", "0123456789ab") == names[0]
+    assert heatmap_name("a/film.png", "ba9876543210") != names[0]
+    for odd in ("../..", "a/.hidden.png", "a/b;rm *|$(x).png", "a/" + "x" * 250 + ".png", "a/Röntgen bild.png"):
+        name = heatmap_name(odd, "0123456789ab")
+        assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.png", name), name
+        assert len(name) < 120
+
+
+def test_runs_leave_heat_maps_that_say_what_they_are_worth(sweep: Sweep) -> None:
+    folders = [one for one in all_runs(sweep.home / "runs") if read_state(one).status == FINISHED]
+    for one in folders:
+        told = json.loads(one.file("explanations.json").read_text())
+        assert (told["words"], told["reason"]) == ("not validated on this model", "")
+        with Image.open(one.file("figures/val_heatmaps.png")) as picture:
+            picture.load()
+    assert sweep.said.out.count("heat maps in figures/val_heatmaps.png: not validated on this model") == len(folders)

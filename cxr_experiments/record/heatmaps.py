@@ -9,7 +9,7 @@ import numpy as np
 
 from cxr_experiments.errors import RunError
 from cxr_experiments.record import explanations, figures
-from cxr_experiments.record.figures import ExplainedFilm
+from cxr_experiments.record.figures import Caption, ExplainedFilm
 from cxr_experiments.record.run_folder import RunFolder, write_json
 
 if TYPE_CHECKING:
@@ -44,14 +44,11 @@ def keep_heatmaps(
         told["reason"] = str(error)
     else:
         folder.file("figures").mkdir(exist_ok=True)
-        figures.draw_heatmaps(
-            folder.file(f"figures/{evidence.predictions.split}_heatmaps.png"),
-            films,
-            threshold=evidence.threshold.value,
-            worth=worth.words,
-            positive=store.manifest.classes[1],
-            synthetic=evidence.synthetic,
+        caption = Caption(
+            worth.words, store.manifest.classes[1], evidence.threshold.value, synthetic=evidence.synthetic
         )
+        page = folder.file(f"figures/{evidence.predictions.split}_heatmaps.png")
+        figures.draw_heatmaps(page, films, caption)
     write_json(folder.file("explanations.json"), told)
 
 

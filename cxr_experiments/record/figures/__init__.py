@@ -12,7 +12,7 @@ from cxr_experiments.record.figures.classifier import (
     draw_precision_recall,
     draw_roc,
 )
-from cxr_experiments.record.figures.heatmaps import ExplainedFilm, draw_explained, draw_heatmaps
+from cxr_experiments.record.figures.heatmaps import Caption, ExplainedFilm, draw_explained, draw_heatmaps
 from cxr_experiments.record.figures.study import (
     draw_calibration_overlay,
     draw_forest,
@@ -22,6 +22,7 @@ from cxr_experiments.record.figures.study import (
 from cxr_experiments.record.figures.training import draw_contact_sheet, draw_curves
 
 __all__ = [
+    "Caption",
     "ExplainedFilm",
     "draw_calibration",
     "draw_calibration_overlay",

@@ -41,31 +41,26 @@ class ExplainedFilm:
     name: str
 
 
-def draw_heatmaps(
-    path: Path,
-    groups: Mapping[str, Sequence[ExplainedFilm]],
-    *,
-    threshold: float,
-    worth: str,
-    positive: str,
-    synthetic: bool,
-) -> None:
-    """One row of film and overlay pairs for each group; a group without films says so.
+@dataclass(frozen=True)
+class Caption:
+    """What a page says of all its films: what the maps are worth (such as UNVALIDATED), the positive class's name, the
+    probability from which it is called, and whether phantoms are in play."""
 
-    Args:
-        path: PNG to write.
-        groups: heading of the row -> its films, at most as many as the longest.
-        threshold: where the probability becomes the positive label.
-        worth: what the maps are worth, such as "not validated on this model".
-        positive: name of the positive class.
-        synthetic: the films are phantoms.
-    """
+    worth: str
+    positive: str
+    threshold: float
+    synthetic: bool
+
+
+def draw_heatmaps(path: Path, groups: Mapping[str, Sequence[ExplainedFilm]], caption: Caption) -> None:
+    """One row of film and overlay pairs for each group, kind of film -> films; a group without films says so."""
     num_pairs = max(1, *(len(films) for films in groups.values()))
     width_in = 2 * num_pairs * TILE_IN + 0.75
     height_in = HEADING_IN + len(groups) * (TILE_IN + 0.52) + 0.75
-    title = f"Where the network finds {positive}, validation"
-    with page(path, title, worth, height_in=height_in, width_in=width_in, synthetic=synthetic) as figure:
-        _mark_worth(figure, worth)
+    title = f"Where the network finds {caption.positive}, validation"
+    size = {"height_in": height_in, "width_in": width_in}
+    with page(path, title, caption.worth, synthetic=caption.synthetic, **size) as figure:
+        _mark_worth(figure, caption)
         figure.get_layout_engine().set(h_pad=0.1)
         grid = figure.subplots(len(groups), 2 * num_pairs, squeeze=False)
         for row, (heading, films) in zip(grid, groups.items(), strict=True):
@@ -76,29 +71,27 @@ def draw_heatmaps(
                 row[0].text(0.06, 0.5, "none", transform=row[0].transAxes, va="center", color=GRAY)
             for pair, one in enumerate(films):
                 _draw_pair(row[2 * pair], row[2 * pair + 1], one)
-                told = f"P {one.probability:.3f}, called {one.called}\n{_shortened(one.name)}"
+                told = f"P {one.probability:.4f}, called {one.called}\n{_shortened(one.name)}"
                 row[2 * pair].set_title(told, loc="left", fontsize=8.5)
-        _colour_bar(figure, grid.ravel().tolist(), positive, threshold)
+        _colour_bar(figure, grid.ravel().tolist(), caption)
 
 
-def draw_explained(
-    path: Path, one: ExplainedFilm, *, threshold: float, worth: str, positive: str, run_id: str, synthetic: bool
-) -> None:
-    """One film beside its overlay, both in the film's own proportions.  Arguments as in `draw_heatmaps`."""
+def draw_explained(path: Path, one: ExplainedFilm, caption: Caption) -> None:
+    """One film beside its overlay, both in the film's own proportions."""
     height, width = one.film.shape
     tile_height = LARGEST_IN * min(1.0, height / width)
     tile_width = LARGEST_IN * min(1.0, width / height)
-    width_in = max(6.0, 2 * tile_width + 0.3)
-    title = f"P({positive}) {one.probability:.4f}, called {one.called} by run {run_id}"
-    options = {"height_in": HEADING_IN + tile_height + 1.2, "width_in": width_in, "synthetic": synthetic}
-    with page(path, title, worth, **options) as figure:
-        _mark_worth(figure, worth)
+    width_in = max(6.4, 2 * tile_width + 0.3)
+    title = f"P({caption.positive}) {one.probability:.4f}, called {one.called}"
+    size = {"height_in": HEADING_IN + tile_height + 1.25, "width_in": width_in}
+    with page(path, title, caption.worth, synthetic=caption.synthetic, **size) as figure:
+        _mark_worth(figure, caption)
         left, right = figure.subplots(1, 2)
         for axes in (left, right):
             _bare(axes)
         _draw_pair(left, right, one)
         left.set_title(_shortened(one.name), loc="left", fontsize=8.5)
-        _colour_bar(figure, [left, right], positive, threshold)
+        _colour_bar(figure, [left, right], caption)
 
 
 def heat_extent(shape: tuple[int, int], size_px: int, resize: str) -> tuple[float, float, float, float]:
@@ -151,19 +144,19 @@ def _colours() -> NDArray[np.float64]:
     return colours
 
 
-def _colour_bar(figure: Any, axes: list[Any], positive: str, threshold: float) -> None:
+def _colour_bar(figure: Any, axes: list[Any], caption: Caption) -> None:
     colours = _colours()
     over_gray = colours[:, 3:] * colours[:, :3] + (1 - colours[:, 3:]) * 0.35  # as over the film
     scale = ScalarMappable(cmap=ListedColormap(over_gray))
     bar = figure.colorbar(scale, ax=axes, location="bottom", aspect=45, shrink=0.7)
     bar.set_ticks([0, 0.5, 1], labels=["none", "half", "this film's strongest"])
-    bar.set_label(f"evidence for {positive}; called so when P >= {threshold:.4g}", fontsize=8.5)
+    bar.set_label(f"evidence for {caption.positive}; called so when P >= {caption.threshold:.4g}", fontsize=8.5)
     bar.ax.tick_params(labelsize=8.5)
 
 
-def _mark_worth(figure: Any, worth: str) -> None:
+def _mark_worth(figure: Any, caption: Caption) -> None:
     """The line under the title, in the colour of a warning unless the maps were checked."""
-    figure.texts[1].set(text=worth, color=VERMILLION if worth == UNVALIDATED else GRAY)
+    figure.texts[1].set_color(VERMILLION if caption.worth == UNVALIDATED else GRAY)
 
 
 def _bare(axes: Any) -> None:
