@@ -3,6 +3,7 @@
     python benchmarks/scale.py SCRATCH              # 5,856 and 100,000 files, every stage; about 9 GB of disk
     python benchmarks/scale.py SCRATCH build train  # these stages alone
     CXR_DATA=DIR python benchmarks/scale.py SCRATCH # Kermany's 5,856 films beside them
+    python benchmarks/scale.py rows 1000000         # names, digest and split of so many images, without files
 
 Each stage is a process of its own, watched every 20 ms: the peak of its anonymous memory (RssAnon, children included)
 is what cannot be dropped when memory is short, unlike pages of the store.  `train` is 300 steps of 32 images of a small
@@ -16,6 +17,7 @@ time; delete it.
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import platform
@@ -233,6 +235,31 @@ def opened(data: DataConfig):
         return open_store(manifest, data, folder=Path(os.environ["CXR_HOME"]) / "runs/.stores")
 
 
+def rows_stage(num_images: int) -> None:
+    """What is held per image whatever its size: names, keys and digests, and the split over them."""
+    from cxr_experiments.images.manifest import ImageRow, Manifest
+    from cxr_experiments.images.splits import make_split, write_split
+
+    def row(number: int) -> ImageRow:
+        patient = number // 2
+        name = f"{('NORMAL', 'PNEUMONIA')[patient % 4 > 0]}/patient{patient:06d}_{number % 2}.jpeg"
+        content = hashlib.sha256(name.encode()).hexdigest()
+        size = 10_000 + number % 9_973
+        path = f"/srv/films/{name}"
+        return ImageRow(name, path, int(patient % 4 > 0), f"patient{patient:06d}", "", "", 200, 200, "L", size, content)
+
+    with timed(f"{num_images:,} rows"):
+        rows = tuple(map(row, range(num_images)))
+        manifest = Manifest("folder", rows, ("NORMAL", "PNEUMONIA"), True, False, "/srv/films")
+    with timed("digest"):
+        say(manifest.digest[:8])
+    with timed("split"):
+        split = make_split(manifest, DataConfig(), seed=0)
+    with tempfile.TemporaryDirectory() as folder, timed("split.csv"):
+        write_split(Path(folder) / "split.csv", manifest, split)
+        say(f"{(Path(folder) / 'split.csv').stat().st_size / MIB:.0f} MiB")
+
+
 def train_stage(data: DataConfig) -> None:
     """What `train` does, with epochs of 100 steps, up to the predictions of the validation images."""
     from cxr_experiments.config.schema import AugmentationConfig, DepthConfig, TrainingConfig
@@ -264,6 +291,11 @@ def train_stage(data: DataConfig) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "--build":
         opened(data_of(*sys.argv[2:]))
+    elif sys.argv[1] == "rows":
+        words = [__file__, "--rows", sys.argv[2]]
+        print(row_of(watched("rows", f"{int(sys.argv[2]):,} rows", int(sys.argv[2]), words, home=""), ""))
+    elif sys.argv[1] == "--rows":
+        rows_stage(int(sys.argv[2]))
     elif sys.argv[1] == "--train":
         train_stage(data_of(*sys.argv[2:]))
     else:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from conftest import Command
+from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cxr_experiments.config.compose import CONF_DIR, from_mapping, read_config, register
+from cxr_experiments.config.schema import ExperimentConfig
+from cxr_experiments.config.study_spec import StudySpec, arms_of, check_spec
 from cxr_experiments.errors import ConfigError
+from cxr_experiments.images.decode import encode_png
 from cxr_experiments.images.prepare import RESIZES, prepare
+
+register("schema", ExperimentConfig)
 
 
 @pytest.mark.parametrize("resize", RESIZES)
@@ -61,3 +71,71 @@ def test_shrinking_is_anti_aliased() -> None:
 def test_an_unknown_word_names_those_allowed() -> None:
     with pytest.raises(ConfigError, match=r"data\.resize=stretch is unknown; it is one of squash, pad, crop"):
         prepare(np.zeros((20, 20), dtype=np.uint8), size_px=20, resize="stretch")
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+@given(height=st.integers(16, 300), width=st.integers(16, 300))
+@settings(max_examples=40, deadline=None)
+def test_bars_and_what_is_cut_off_are_the_share_that_the_sides_say(resize: str, height: int, width: int) -> None:
+    """docs/resize.md reckons with 1 - shorter / longer side for both."""
+    film = np.full((height, width), 255, dtype=np.uint8)
+    film[:: max(1, height - 1)] = film[:, :: max(1, width - 1)] = 254  # the outermost pixels
+    square = prepare(film, size_px=max(height, width), resize=resize)[:, :, 0]
+    share = 1 - min(film.shape) / max(film.shape)
+    assert (square == 0).mean() == pytest.approx(share if resize == "pad" else 0.0, abs=1e-9)
+    if resize == "crop":
+        side = min(height, width)
+        kept = prepare(film, size_px=side, resize="crop")[:, :, 0]
+        assert 1 - kept.size / film.size == pytest.approx(share)
+
+
+STUDY = """\
+question: Does it matter how an oblong film becomes square?
+baseline:
+  - data=folder
+  - data.root={root}
+  - data.classes=[WELL,ILL]
+  - data.patient_regex='(p[0-9]+)'
+  - data.image_size_px=32
+  - augmentation=none
+  - depth.filters=[8,16]
+  - depth.convolutions=[1,1]
+  - training.epochs=1
+factors:
+  data.resize: [pad, crop]
+seeds: [0, 1, 2]
+margin: 0.3
+"""
+
+
+def test_the_resize_rule_is_a_factor_like_any_other() -> None:
+    spec = from_mapping({"factors": {"data.resize": ["pad", "crop"]}, "margin": 0.01}, StudySpec)
+    check_spec(spec)
+    arms = {arm.name: arm.overrides for arm in arms_of(spec)}
+    assert arms == {"baseline": (), "pad": ("data.resize=pad",), "crop": ("data.resize=crop",)}
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        for name, overrides in arms.items():
+            composed = compose("config", list(overrides), return_hydra_config=True)
+            config = read_config(composed, ExperimentConfig)
+            assert config.data.resize == {"baseline": "squash"}.get(name, name)
+
+
+@pytest.mark.long
+def test_a_study_plans_with_it_one_store_for_each_rule(tmp_path: Path, command: Command) -> None:
+    films = np.random.default_rng(0).integers(1, 256, (60, 48, 64), dtype=np.uint8)
+    for number, film in enumerate(films):
+        path = tmp_path / "films" / ("WELL", "ILL")[number % 2] / f"p{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        encode_png(path, film)
+    (tmp_path / "conf/study").mkdir(parents=True)
+    (tmp_path / "conf/study/shapes.yaml").write_text(STUDY.replace("{root}", str(tmp_path / "films")))
+    said = command(
+        *("study", "study=shapes", "dry_run=true"),
+        *(f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "tracking=disabled"),
+        home=tmp_path,
+    )
+    assert said.status == 0, said.err
+    for arm in ("pad", "crop"):
+        assert f"{arm} changes the prepared films" in said.out
+    stores = [path for path in (tmp_path / "runs/.stores").iterdir() if path.is_dir()]
+    assert len(stores) == 3
