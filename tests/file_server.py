@@ -30,6 +30,8 @@ class Served:
         pause_s: after each 64 KiB.
         encoding: a Content-Encoding that nobody asked for.
         obeys_if_range: whether a range of another version is refused.
+        goes_back: how many bytes before the range that was asked for an answer begins.
+        most_per_range: at most so many bytes of a range are sent; 0 is all.
         silent: whether nothing follows the headers until this is unset.
         drip: whether a byte comes every twentieth of a second, and no more.
         asked: the headers of every request.
@@ -47,6 +49,8 @@ class Served:
     drip: bool = False
     silent: bool = False
     obeys_if_range: bool = True
+    goes_back: int = 0
+    most_per_range: int = 0
     scheme: str = "http"
     port: int = 0
     asked: list[dict[str, str]] = field(default_factory=list)
@@ -90,6 +94,8 @@ def handler_of(served: Served) -> type[BaseHTTPRequestHandler]:
             fits = not served.obeys_if_range or self.headers.get("If-Range", served.etag) == served.etag
             start = int(wanted[1]) if wanted and served.ranges and fits else 0
             whole = len(served.content)
+            start = max(1, start - served.goes_back) if start else 0
+            end = min(whole, start + served.most_per_range) if start and served.most_per_range else whole
             headers = {"ETag": served.etag} if served.etag else {}
             headers["Accept-Ranges"] = "bytes" if served.ranges else "none"
             if served.encoding:
@@ -98,13 +104,13 @@ def handler_of(served: Served) -> type[BaseHTTPRequestHandler]:
                 self.answer(416, {"Content-Length": "0"})
                 return
             if served.length:
-                headers["Content-Length"] = str(whole - start)
+                headers["Content-Length"] = str(end - start)
             else:
                 headers["Connection"] = "close"
             if start:
-                headers["Content-Range"] = f"bytes {start}-{whole - 1}/{whole}"
+                headers["Content-Range"] = f"bytes {start}-{end - 1}/{whole}"
             self.answer(206 if start else 200, headers)
-            self.send_body(served.content[start:])
+            self.send_body(served.content[start:end])
 
         def send_body(self, body: bytes) -> None:
             cut = served.cuts.pop(0) if served.cuts else len(body)

@@ -108,6 +108,49 @@ def test_range_of_another_version_is_not_joined(served: Served, tmp_path: Path) 
     assert notes == ["data.bin: the file changed on the server; again in 0.01 s"]
 
 
+def test_new_version_of_the_same_size_is_not_joined(served: Served, tmp_path: Path) -> None:
+    """Nor can a checksum tell here: none is known."""
+    served.content, served.etag, served.cuts = bytes(len(CONTENT)), '"old"', [150_000, 0, 0, 0, 0]
+    with pytest.raises(DataError, match="are kept"):
+        fetched(served, tmp_path, md5="")
+    served.content, served.etag, served.cuts, served.obeys_if_range = CONTENT, ETAG, [], False
+    fetched(served, tmp_path, md5="")
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+
+
+def test_file_that_shrank_is_begun_with_anew(served: Served, tmp_path: Path) -> None:
+    served.content, served.cuts, served.obeys_if_range = CONTENT * 2, [900_000, 0, 0, 0, 0], False
+    with pytest.raises(DataError, match="are kept"):
+        fetched(served, tmp_path)
+    served.content, served.cuts = CONTENT, []
+    fetched(served, tmp_path)
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+    assert ranges(served)[-2:] == ["bytes=900000-", None]
+
+
+def test_range_that_begins_elsewhere_is_not_joined(served: Served, tmp_path: Path) -> None:
+    served.cuts, served.goes_back = [150_000], 1
+    fetched(served, tmp_path, md5="")
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+    assert ranges(served) == [None, "bytes=150000-", None]
+
+
+def test_range_that_comes_in_parts_is_asked_for_until_the_end(served: Served, tmp_path: Path) -> None:
+    served.cuts, served.most_per_range = [100_000], 200_000
+    fetched(served, tmp_path, md5="")
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+    assert ranges(served) == [None, "bytes=100000-", "bytes=300000-", "bytes=500000-"]
+
+
+def test_weak_validator_is_none(served: Served, tmp_path: Path) -> None:
+    """A weak ETag says that two versions mean the same, not that their bytes are the same."""
+    served.etag, served.cuts = 'W/"weak"', [150_000]
+    fetched(served, tmp_path)
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+    assert "If-Range" not in served.asked[-1]
+    assert ranges(served) == [None, "bytes=150000-"]
+
+
 def test_pieces_without_validator_that_do_not_fit_are_fetched_anew_once(served: Served, tmp_path: Path) -> None:
     served.content, served.etag, served.cuts = bytes(len(CONTENT)), "", [150_000, 0, 0, 0, 0]
     with pytest.raises(DataError, match="are kept"):
