@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from cxr_experiments.images.manifest import Manifest
@@ -11,8 +12,8 @@ from cxr_experiments.record.report.tables import Table, counted
 
 SPLITS = ("train", "val", "test", "")
 _UNDIVIDED = "undivided"
-# Points of a hundred between the shares of the second class in training and in test images, beyond which it is said.
-_SHARE_GAP = 0.05
+# Between the shares of the second class in training and in test images: what is worth saying, and what is not chance.
+_SHARE_GAP, _STANDARD_ERRORS = 0.05, 3.0
 
 
 def check_counts(looked: Looked) -> list[Finding]:
@@ -109,7 +110,9 @@ def _shares(manifest: Manifest) -> list[Finding]:
     if not sum(pool) or not sum(test):
         return []
     shares = pool[1] / sum(pool), test[1] / sum(test)
-    if abs(shares[0] - shares[1]) <= _SHARE_GAP:
+    both = (pool[1] + test[1]) / (sum(pool) + sum(test))
+    error = math.sqrt(both * (1 - both) * (1 / sum(pool) + 1 / sum(test)))
+    if abs(shares[0] - shares[1]) <= max(_SHARE_GAP, _STANDARD_ERRORS * error):
         return []
     name = manifest.classes[1]
     sentence = (
