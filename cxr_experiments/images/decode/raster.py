@@ -56,6 +56,15 @@ def decode_raster(data: bytes) -> Gray:
     return _decode(_png_parts(data), PngImageFile)
 
 
+def bare_jpeg(data: bytes) -> bytes:
+    """A JPEG without its metadata, which PIL would warn of where it is damaged.
+
+    Raises:
+        BadImageError: truncated or damaged.
+    """
+    return _jpeg_parts(data).pixels
+
+
 def read_raster_header(data: bytes) -> Header:
     """Size and mode of one JPEG or PNG in memory, without decoding it.
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from cxr_experiments.images.decode.dicom.elements import is_dicom, read_elements
 from cxr_experiments.images.decode.dicom.gray import GRAY_TAGS, to_gray
 from cxr_experiments.images.decode.dicom.layout import LAYOUT_TAGS, read_layout
-from cxr_experiments.images.decode.dicom.stored import PIXEL_DATA, PIXEL_TAGS, read_stored
+from cxr_experiments.images.decode.dicom.stored import PIXEL_TAGS, read_stored
 from cxr_experiments.images.decode.limits import Gray, Header
 
 __all__ = ["decode_dicom", "is_dicom", "read_dicom_header", "read_patient_identity"]
@@ -29,7 +29,7 @@ def decode_dicom(data: bytes) -> Gray:
         BadImageError: damaged, without an image, of several frames, in a coding that is not read, or a plug-in is
             missing.
     """
-    elements = read_elements(data, LAYOUT_TAGS | GRAY_TAGS | PIXEL_TAGS, stop_before=PIXEL_DATA + 1)
+    elements = read_elements(data, LAYOUT_TAGS | GRAY_TAGS | PIXEL_TAGS, with_pixels=True)
     layout = read_layout(elements)
     return to_gray(read_stored(elements, layout), elements, layout)
 
@@ -40,7 +40,7 @@ def read_dicom_header(data: bytes) -> Header:
     Raises:
         BadImageError: damaged, or no image that `decode_dicom` would read.
     """
-    layout = read_layout(read_elements(data, LAYOUT_TAGS, stop_before=max(LAYOUT_TAGS) + 1))
+    layout = read_layout(read_elements(data, LAYOUT_TAGS))
     return Header(layout.columns, layout.rows, layout.mode)
 
 
@@ -54,6 +54,6 @@ def read_patient_identity(data: bytes) -> bytes:
     """
     if not is_dicom(data):
         return b""
-    elements = read_elements(data, frozenset((_PATIENT_ID, _ISSUER)), stop_before=_ISSUER + 1)
+    elements = read_elements(data, frozenset((_PATIENT_ID, _ISSUER)))
     patient, issuer = (elements.raw(tag).strip(b" \0") for tag in (_PATIENT_ID, _ISSUER))
     return len(issuer).to_bytes(4, "big") + issuer + patient if patient else b""

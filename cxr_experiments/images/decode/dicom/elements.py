@@ -14,16 +14,14 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cxr_experiments.errors import BadImageError
 
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
-
 PREFIX_BYTES = 132  # 128 bytes of preamble, then "DICM"
-# Every element costs time, and a file of nothing else would cost minutes; the richest headers have some hundreds.
-MAX_ELEMENTS = 20_000
+# Each element costs time and memory, a file of nothing else would cost minutes; the richest headers have thousands.
+MAX_READS = 50_000
+_SYNTAX, _PIXELS, _AFTER_PIXELS = 0x00020010, 0x7FE00008, 0x7FE00011
 _NATIVE = {
     "1.2.840.10008.1.2": (True, True),  # implicit VR?, little endian?
     "1.2.840.10008.1.2.1": (False, True),
@@ -86,8 +84,8 @@ class Elements:
             raise BadImageError(f"damaged DICOM: {name} is no finite number")
         return number
 
-    def first_item(self, tag: int, name: str) -> Elements | None:
-        """The first item of a sequence; None when it is absent or empty.
+    def first_item(self, tag: int, tags: tuple[int, ...], name: str) -> Elements | None:
+        """Some elements of the first item of a sequence; None when it is absent or empty.
 
         Raises:
             BadImageError: the sequence cannot be read.
@@ -98,10 +96,14 @@ class Elements:
         try:
             items = element.value
             if isinstance(items, bytes | bytearray):
-                from pydicom.values import convert_SQ
+                from pydicom.filereader import read_sequence
 
-                items = convert_SQ(bytes(items), element.is_implicit_VR, element.is_little_endian)
-            return Elements("", self.little_endian, _found(items[0])) if items else None
+                coding = (element.is_implicit_VR, element.is_little_endian)
+                items = read_sequence(SparingFile(items), *coding, len(items), "iso8859")
+            # by get_item, for pydicom decodes an element that is asked for in another way
+            return Elements("", self.little_endian, {tag: items[0].get_item(tag) for tag in tags}) if items else None
+        except BadImageError:
+            raise
         except Exception:
             raise BadImageError(f"damaged DICOM: its {name} cannot be read") from None
 
@@ -111,44 +113,47 @@ def is_dicom(data: bytes) -> bool:
     return data[PREFIX_BYTES - 4 : PREFIX_BYTES] == b"DICM"
 
 
-def read_elements(data: bytes, tags: frozenset[int], *, stop_before: int) -> Elements:
-    """The wanted elements of a DICOM file that stand before `stop_before`.
+def read_elements(data: bytes, tags: frozenset[int], *, with_pixels: bool = False) -> Elements:
+    """The wanted elements of a DICOM file: of its header, and of its pixel data if these are asked for.
 
     Raises:
         BadImageError: the file is damaged, or in a transfer syntax that is not read.
     """
-    from pydicom.filereader import read_dataset
+    from pydicom.filereader import data_element_generator
 
     hush()
-    file = BytesIO(data)
+    file = SparingFile(data)
     file.seek(PREFIX_BYTES)
-    num_seen = 0
 
-    def ends(tag: int, _vr: str | None, _length: int) -> bool:
-        nonlocal num_seen
-        num_seen += 1
-        if num_seen > MAX_ELEMENTS:
-            raise OverflowError
-        return tag >= stop_before
+    def walk(wanted: frozenset[int], encoding: tuple[bool, bool], stop_before: int) -> dict[int, Any]:
+        ends = lambda tag, _vr, _length: tag >= stop_before  # noqa: E731
+        elements = data_element_generator(file, *encoding, stop_when=ends, specific_tags=sorted(wanted))
+        return {int(element.tag): element for element in elements if element.tag in wanted}
 
     try:
-        # The file meta information is explicit, little endian, whatever follows it.
-        meta = read_dataset(
-            file, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2, specific_tags=[0x00020010]
-        )
-        syntax = Elements("", True, _found(meta)).text(0x00020010)
-        implicit, little = _encoding(syntax)
-        found = _found(read_dataset(file, implicit, little, stop_when=ends, specific_tags=sorted(tags)))
+        # The file meta information is explicit and little endian, whatever follows it.
+        meta = walk(frozenset((_SYNTAX,)), _NATIVE["1.2.840.10008.1.2.1"], 0x00030000)
+        syntax = Elements("", True, meta).text(_SYNTAX)
+        encoding = _encoding(syntax)
+        found = walk(tags, encoding, _AFTER_PIXELS if with_pixels else _PIXELS)
     except BadImageError:
         raise
     except Exception:  # pydicom raises what it meets, down to RecursionError; its text quotes the file
         raise BadImageError("damaged DICOM: its data elements cannot be read to the end") from None
-    return Elements(syntax, little, {tag: found[tag] for tag in tags & found.keys()})
+    return Elements(syntax, encoding[1], found)
 
 
-def _found(dataset: Dataset) -> dict[int, Any]:
-    """The elements as they were read; pydicom would decode an element when it is asked for by name."""
-    return {int(tag): dataset.get_item(tag) for tag in dataset.keys()}  # noqa: SIM118 - iterating gives elements
+class SparingFile(BytesIO):
+    """A file that may be read so many times: pydicom reads once or twice for each element, nested ones included."""
+
+    num_reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As BytesIO."""
+        self.num_reads += 1
+        if self.num_reads > MAX_READS:
+            raise BadImageError("DICOM of more elements than a radiograph has")
+        return super().read(size)
 
 
 def _encoding(syntax: str) -> tuple[bool, bool]:

@@ -93,7 +93,7 @@ def _palette_table(values: NDArray[np.int64], elements: Elements) -> Gray:
 
 
 def _table(elements: Elements, sequence: int, name: str, layout: Layout) -> Table | None:
-    item = elements.first_item(sequence, name)
+    item = elements.first_item(sequence, (LUT_DESCRIPTOR, LUT_DATA), name)
     if item is None:
         return None
     return read_table(item, LUT_DESCRIPTOR, LUT_DATA, name=name, signed=layout.signed)

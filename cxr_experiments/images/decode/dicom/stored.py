@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr_experiments.errors import BadImageError
-from cxr_experiments.images.decode.dicom.elements import Elements, hush
+from cxr_experiments.images.decode.dicom.elements import Elements, SparingFile, hush
 from cxr_experiments.images.decode.dicom.layout import Layout
 from cxr_experiments.images.decode.dicom.streams import checked_stream
 from cxr_experiments.images.decode.dicom.syntaxes import CODECS, Codec, require_plugin
@@ -89,7 +88,7 @@ def _single_frame(raw: bytes, codec: Codec) -> bytes:
     from pydicom.encaps import generate_fragments, parse_basic_offsets
 
     try:
-        file = BytesIO(raw)
+        file = SparingFile(raw)
         if len(parse_basic_offsets(file)) > 1:
             raise BadImageError("DICOM of several frames by its offset table; a radiograph has one")
         return b"".join(generate_fragments(file))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from cxr_experiments.errors import BadImageError
 from cxr_experiments.images.decode.dicom.layout import Layout
 from cxr_experiments.images.decode.dicom.syntaxes import Codec
+from cxr_experiments.images.decode.raster import bare_jpeg
 
 _SOC_SIZ, _END = b"\xff\x4f\xff\x51", b"\xff\xd9"
 _FRAMES = {"jpeg": (0xC0, 0xC1, 0xC3), "jpeg_ls": (0xF7,)}
@@ -54,7 +55,7 @@ def checked_stream(stream: bytes, layout: Layout, codec: Codec) -> bytes:
         )
     if not 2 <= shape.precision <= layout.bits_allocated:
         raise BadImageError(f"damaged {codec.name}: {shape.precision} bits in {layout.bits_allocated}")
-    return stream
+    return bare_jpeg(stream) if codec.plugin == "pillow" else stream
 
 
 def _frame_shape(stream: bytes, codec: Codec) -> _Shape:
