@@ -69,7 +69,7 @@ def probes(
         told = measure(predictions.label, score, predictions.patient, verifiable=verifiable, family=1)
         line = Association("probe", name, "", **asdict(told), level=None, note=note if name != MODEL else "")
         if name == BORDER:
-            turned = "; turned round: it speaks against the label here" if told.auroc < 0.5 else ""
+            turned = "; turned round: it speaks against the label here" if told.high < 0.5 else ""
             line = replace(line, **asdict(oriented(told)), level=level, note=note + turned)
         found.append(line)
     return tuple(found)

@@ -33,6 +33,8 @@ def ridge_scores(features: Table, targets: Table, asked: Table) -> Floats:
     Returns:
         (m, t) float64, higher for 1.
     """
+    if len(features) < features.shape[1]:
+        return _scores_by_rows(features, targets, asked)
     return _Sums.of(features, targets).scores(asked)
 
 
@@ -47,6 +49,12 @@ def cross_scores(features: Table, targets: Table, fold: NDArray[np.int64]) -> Fl
     Returns:
         (n, t) float64, higher for 1.
     """
+    if len(features) < features.shape[1]:
+        scores = np.zeros((len(features), targets.shape[1]))
+        for number in np.unique(fold):
+            out = fold == number
+            scores[out] = ridge_scores(features[~out], targets[~out], features[out])
+        return scores
     moved, level = features - features.mean(axis=0), targets - targets.mean(axis=0)
     parts = [_Sums.of(moved[fold == number], level[fold == number]) for number in np.unique(fold)]
     scores = np.zeros((len(features), targets.shape[1]))
@@ -73,6 +81,21 @@ def draw_folds(
     order.sort(key=lambda name: int(targets[first[name]]))
     fold_of = {name: place % num_folds for place, name in enumerate(order)}
     return np.array([fold_of[name] for name in groups], dtype=np.int64)
+
+
+def _scores_by_rows(features: Table, targets: Table, asked: Table) -> Floats:
+    """The same regression solved in as many unknowns as there are rows, where those are fewer than features."""
+    centre = features.mean(axis=0, dtype=np.float64)
+    moved = np.asarray(features - centre, dtype=np.float64)
+    gram = moved @ moved.T
+    penalty = _penalty(float(np.trace(gram)), features.shape)
+    weights = linalg.solve(gram + penalty * np.eye(len(gram)), targets - targets.mean(axis=0), assume_a="pos")
+    return np.asarray((asked - centre) @ moved.T @ weights, dtype=np.float64)
+
+
+def _penalty(trace: float, shape: tuple[int, ...]) -> float:
+    """Of (n, d) features; not 0 where nothing varies, which would leave nothing to solve."""
+    return PENALTY * max(trace / shape[1], 1e-9 * shape[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +127,6 @@ class _Sums:
         centre = self.features / self.count
         gram = self.gram - self.count * np.outer(centre, centre)
         products = self.products - np.outer(centre, self.targets)
-        gram[np.diag_indices_from(gram)] += PENALTY * max(float(np.trace(gram)) / len(gram), 1e-9 * self.count)
+        gram[np.diag_indices_from(gram)] += _penalty(float(np.trace(gram)), (self.count, len(gram)))
         weights = linalg.solve(gram, products, assume_a="pos")
         return np.asarray((asked - centre) @ weights, dtype=np.float64)

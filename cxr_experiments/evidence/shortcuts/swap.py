@@ -166,7 +166,7 @@ def judge_swap(swapped: Swapped, plain: Predictions, *, level: float, verifiable
     note = f"AUROC {values[0]:.3f} with borders of the same class, {values[1]:.3f} with those of the other"
     if difference < 0:
         difference, low, high = -difference, -high, -low
-        note += "; turned round: the border speaks against the label here"
+        note += "; turned round: the border speaks against the label here" if low > 0 else ""
     line = asdict(Measured(difference, low, high, *told))
     return Association(heading="used", name=SWAP, within="", level=level, note=note, **line)
 
