@@ -6,6 +6,7 @@ As a script it decodes inputs whose numbers it reads, one a line, and answers wi
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import struct
@@ -271,16 +272,39 @@ def _read_npz(data: bytes, folder: Path) -> str:
     return "decoded"
 
 
+def _raise() -> str:
+    raise RuntimeError("planted")
+
+
+def _hoard() -> str:
+    return f"decoded {np.ones(40 * 2**20).nbytes}"  # 320 MiB
+
+
+def _sleep() -> str:
+    time.sleep(60)
+    return "decoded"
+
+
+def _chatter() -> str:
+    print("a warning")
+    return "decoded"
+
+
+# Faults that must be noticed, by numbers that no input has.
+PLANTED: dict[int, Callable[[], str]] = {-1: os.abort, -2: _raise, -3: _hoard, -4: _sleep, -5: _chatter}
+
+
 def main() -> None:
     """One line in (a number), one line out: number, outcome, seconds, peak MiB of this process, separated by tabs."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with tempfile.TemporaryDirectory() as folder:
         print("ready", flush=True)
         for line in sys.stdin:
-            broken(int(line))  # made before the clock starts
+            if int(line) >= 0:
+                broken(int(line))  # made before the clock starts
             started = time.perf_counter()
             try:
-                outcome = read(int(line), Path(folder))
+                outcome = PLANTED[int(line)]() if int(line) in PLANTED else read(int(line), Path(folder))
             except BaseException as error:  # what escapes is what the test is for
                 outcome = f"escaped: {type(error).__name__}: {error}"
             seconds = time.perf_counter() - started

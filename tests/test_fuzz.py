@@ -123,6 +123,19 @@ def test_a_share_of_broken_files_is_decoded_or_refused() -> None:
     assert min(told["decoded"], told["refused"]) >= 15, told  # the damage is neither too mild nor too coarse
 
 
+def test_every_kind_of_fault_is_noticed_and_told_of_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "HANG_S", 0.5)
+    monkeypatch.setattr(sys.modules[__name__], "MAX_MEMORY_MIB", 300)
+    crash, error, memory, hang, word, fine = attack([-1, -2, -3, -4, -5, 3])
+    assert crash.told == "kills the process: status -6"
+    assert error.told == "escaped: RuntimeError: planted"
+    assert memory.peak_mib > 300
+    assert hang.told == "hangs"
+    assert word.told == "says 'a warning' where nothing should be said"
+    assert all(one.is_fault for one in (crash, error, memory, hang, word))
+    assert not fine.is_fault
+
+
 @pytest.mark.long
 def test_two_thousand_broken_files_are_decoded_or_refused() -> None:
     outcomes = attack(range(1_000, 3_000))
