@@ -94,13 +94,13 @@ class Child:
 
 
 def attack(numbers: Iterable[int]) -> list[Outcome]:
-    """Decode every input in a child; after a fault a new child goes on, so that each is told of its own input."""
+    """Decode every input in a child; after a crash or a flood a new child goes on, so that each is told of its own."""
     outcomes: list[Outcome] = []
     child = Child()
     try:
         for number in numbers:
             outcomes.append(child.decode(number))
-            if outcomes[-1].is_fault or not child.alive:
+            if outcomes[-1].peak_mib > MAX_MEMORY_MIB or not child.alive:
                 child.end()
                 child = Child()
     finally:
