@@ -98,7 +98,7 @@ def _unreadable(looked: Looked) -> list[Finding]:
         return []
     reasons = Counter(bad.values()).most_common(3)
     told = "; ".join(f"{reason} ({count:,})" for reason, count in reasons)
-    sentence = f"{counted(len(bad), 'file')} cannot be used as images: {told}"
+    sentence = f"{counted(len(bad), 'file')} cannot be decoded: {told}"
     advice = "Mend or remove them; data.on_bad_file=skip trains without them and records which."
     return [Finding(ERROR, "unreadable", sentence, advice, tuple((image_id,) for image_id in sorted(bad)))]
 

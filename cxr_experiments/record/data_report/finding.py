@@ -32,6 +32,14 @@ class Finding:
     advice: str
     files: tuple[tuple[str, ...], ...] = ()
 
+    def listed(self, limit: int) -> list[str]:
+        """The first groups as lines: `a = b` for equal files, `a ~ b` for near ones, `a, b` for what shares a key."""
+        mark = " ~ " if "near" in self.code else ", " if self.code in _SHARED_KEY else " = "
+        return [mark.join(group) for group in self.files[:limit]]
+
+
+_SHARED_KEY = ("number-collisions", "patient-across-splits")
+
 
 @dataclass(frozen=True, eq=False)
 class Looked:

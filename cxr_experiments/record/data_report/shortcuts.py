@@ -18,7 +18,7 @@ _NOTES = {
     "available": "How well a property of the files alone tells the label, before one pixel is read. Test images of the "
     "source are left out.",
     "visible": "How well the prepared pixels tell whether a property is high or low, within a class: whether a network "
-    "could see it.",
+    "could see it. Properties that are constant there, or not known, are left out.",
     "shift": "How well the pixels tell the source's test images from its others, within a class; .5 is no difference.",
 }
 _TITLES = {"available": "Available shortcuts", "visible": "Visible shortcuts", "shift": "Shift from training to test"}
@@ -35,13 +35,17 @@ def check_shortcuts(associations: Sequence[Association]) -> list[Finding]:
 
 def shortcut_tables(associations: Sequence[Association]) -> list[Table]:
     """One table per heading that has lines."""
-    return [_table(heading, [one for one in associations if one.heading == heading]) for heading in _TITLES]
+    lines = {heading: [one for one in associations if one.heading == heading] for heading in _TITLES}
+    lines["visible"] = [one for one in lines["visible"] if not math.isnan(one.auroc)]
+    return [_table(heading, own) for heading, own in lines.items()]
 
 
 def told(one: Association) -> str:
     """`.998 [.997, .999]`, or a dash."""
     if math.isnan(one.auroc):
         return "-"
+    if math.isnan(one.low):
+        return f"{number(one.auroc)} (no interval)"
     return f"{number(one.auroc, places(one.low, one.high))} {limits(one.low, one.high)}"
 
 

@@ -30,7 +30,7 @@ def tell_mlflow(where: TrackingConfig, home: Path, report: DataReport, folder: P
         place = tracking.open_place(where, home, EXPERIMENT)
         if place is None:
             return ""
-        run_id = keep_data_report(place, _card(report), _metrics(report), _files(folder), home)
+        run_id = keep_data_report(place, _card(report), _metrics(report), _files(where, report, folder), home)
         _write(folder / "mlflow.json", place, run_id, uri)
         tag_runs_on(place, (report.digest, report.usable_digest), data_tags(home, report.digest))
     except TrackingError as error:
@@ -59,8 +59,10 @@ def _metrics(report: DataReport) -> dict[str, float]:
     return {"num_images": float(report.num_images), **counts}
 
 
-def _files(folder: Path) -> list[Path]:
-    return [folder / "report.json", folder / "report.html"]
+def _files(where: TrackingConfig, report: DataReport, folder: Path) -> list[Path]:
+    """The page shows films, which no server is sent."""
+    page = [folder / "report.html"] if where.kind == "local" or report.synthetic else []
+    return [folder / "report.json", *page]
 
 
 def _write(path: Path, place: TrackingPlace, run_id: str, uri: str) -> None:

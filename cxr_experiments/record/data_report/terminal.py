@@ -25,6 +25,6 @@ def terminal_lines(report: DataReport) -> list[str]:
 
 def _finding_lines(finding: Finding) -> list[str]:
     lines = [f"{finding.level.upper()} {finding.code}: {finding.sentence}", f"    {finding.advice}"]
-    lines += [f"    {' = '.join(group)}" for group in finding.files[:NUM_NAMED]]
+    lines += [f"    {line}" for line in finding.listed(NUM_NAMED)]
     rest = len(finding.files) - NUM_NAMED
     return [*lines, f"    and {rest:,} more"] if rest > 0 else lines
