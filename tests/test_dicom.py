@@ -158,6 +158,13 @@ def test_lossless_jpeg_is_exact(syntax: str, bits: int) -> None:
     assert np.array_equal(decode_bytes(data), decode_bytes(dicom(pixels, BitsStored=bits)))
 
 
+def test_lossless_jpeg_of_signed_pixels_is_exact() -> None:
+    pixels = film(12).astype(np.int16) - 2048
+    stream = lossless_jpeg((pixels & 0xFFF).astype(np.uint16), 12)
+    data = compressed(pixels, "1.2.840.10008.1.2.4.70", stream, BitsStored=12)
+    assert np.array_equal(decode_bytes(data), decode_bytes(dicom(pixels, BitsStored=12)))
+
+
 def test_lossy_compression_stays_within_its_bound() -> None:
     pixels = film(8).astype(np.uint8)
     plain = decode_bytes(dicom(pixels)).astype(int)
@@ -272,7 +279,12 @@ def test_bits_outside_the_stored_ones_are_ignored() -> None:
     plain = decode_bytes(dicom(RAMP, BitsStored=12))
     overlaid = RAMP | np.uint16(0xA000)
     assert np.array_equal(decode_bytes(dicom(overlaid, BitsStored=12)), plain)
-    assert np.array_equal(decode_bytes(dicom(RAMP << 4, BitsStored=12, HighBit=15)), plain)
+    high = dataset(RAMP << 4, BitsStored=12, HighBit=15)
+    assert np.array_equal(decode_bytes(written(high)), plain)
+    high.BitsStored = 16
+    high.compress(RLELossless)
+    high.BitsStored, high.HighBit = 12, 15
+    assert np.array_equal(decode_bytes(written(high)), plain)
 
 
 def test_planar_colour_is_the_same_picture() -> None:

@@ -27,8 +27,8 @@ class Stored:
     Attributes:
         words: (rows, columns) or (rows, columns, samples), uint8 or uint16: the bits of each sample.
         photometric: what the samples are; decompression may have changed it from what the header says.
-        packed: whether the bits lie as the header says (bits_stored up to high_bit); False after decompression, which
-            gives plain numbers, two's complement where the header says signed.
+        packed: whether the bits lie as the header says (bits_stored up to high_bit), as uncompressed and in RLE; other
+            codecs give plain numbers, two's complement where the header says signed.
     """
 
     words: Words
@@ -104,6 +104,7 @@ def _decompressed(stream: bytes, layout: Layout, syntax: str) -> Stored:
 
     hush()
     codec = CODECS[syntax]
+    packed = codec.stream == "rle"
     told: Any = {
         "rows": layout.rows,
         "columns": layout.columns,
@@ -111,7 +112,7 @@ def _decompressed(stream: bytes, layout: Layout, syntax: str) -> Stored:
         "samples_per_pixel": layout.samples,
         "photometric_interpretation": layout.photometric,
         "bits_allocated": layout.bits_allocated,
-        "bits_stored": layout.bits_stored,
+        "bits_stored": layout.bits_allocated if packed else layout.bits_stored,  # else pydicom clears the others
         "pixel_representation": int(layout.signed),
         "planar_configuration": int(layout.planar),
         "pixel_keyword": "PixelData",
@@ -124,4 +125,4 @@ def _decompressed(stream: bytes, layout: Layout, syntax: str) -> Stored:
     if pixels.dtype.itemsize > 2 or pixels.shape[:2] != (layout.rows, layout.columns):
         raise BadImageError(f"damaged {codec.name}: it decodes to another kind of image than its header says")
     words: Words = pixels.view(np.uint8) if pixels.dtype.itemsize == 1 else pixels.view(np.uint16)
-    return Stored(words, str(meaning["photometric_interpretation"]), packed=False)
+    return Stored(words, str(meaning["photometric_interpretation"]), packed=packed)
