@@ -30,7 +30,7 @@ DETAIL_CORRELATION = 0.75
 
 _HASH_PX, _FREQUENCIES = FILM_PX // 2, 8
 _TILE = 2048  # films compared at once: a tile of distances takes 16 MB
-_BATCH = 4096  # films made into hashes, or pairs looked at, at once
+_BATCH = 512  # films made into hashes, or pairs looked at, at once: 8 MB for each step of the arithmetic
 _SMOOTH = 5  # px of the 64: what is wider than this is looks, the rest is detail
 _LEAST_DETAIL = 0.5  # gray values: below this a film is blank, and its detail is the noise of its encoding
 
@@ -82,8 +82,7 @@ def detail_correlation(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> Flo
 
     A blank film correlates with nothing: 0.
     """
-    one, other = _details(left), _details(right)
-    return np.asarray((one * other).sum(axis=(1, 2)), dtype=np.float32)
+    return np.asarray((_details(left) * _details(right)).sum(axis=(1, 2)), dtype=np.float32)
 
 
 def _joined(film: NDArray[np.uint8], numbers: NDArray[np.int64], hashes: Floats, position: Floats) -> NearDuplicates:
@@ -130,7 +129,10 @@ def _confirm(
     left, right = left[apart], right[apart]
     if not len(left):
         return 0
-    alike = detail_correlation(film[numbers[left]], film[numbers[right]]) >= DETAIL_CORRELATION
+    places, where = np.unique(np.stack([left, right]), return_inverse=True)  # a film of many pairs is looked at once
+    details = _details(film[numbers[places]])
+    first, second = where.reshape(2, -1)
+    alike = np.einsum("kij,kij->k", details[first], details[second]) >= DETAIL_CORRELATION
     num_joined = 0
     for a, b in zip(left[alike], right[alike], strict=True):
         one, other = _root(parent, int(a)), _root(parent, int(b))
