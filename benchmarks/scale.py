@@ -200,8 +200,8 @@ def table(figures: list[Figure]) -> str:
 
 def row_of(figure: Figure, against: str) -> str:
     """One line of the table."""
-    pace = figure.num_images / figure.duration_s
-    cells = (figure.stage, figure.images, f"{figure.duration_s:.0f}", f"{pace:,.0f}", f"{figure.peak_bytes / MIB:.0f}")
+    pace = "-" if figure.stage == "train" else f"{figure.num_images / figure.duration_s:,.0f}"
+    cells = (figure.stage, figure.images, f"{figure.duration_s:.0f}", pace, f"{figure.peak_bytes / MIB:.0f}")
     return f"| {' | '.join(cells)} | {against} |"
 
 
@@ -213,9 +213,11 @@ def say(text: str) -> None:
 @contextmanager
 def timed(what: str) -> Iterator[None]:
     """Say how long a part of a stage took."""
-    began = time.perf_counter()
+    began, began_cpu = time.perf_counter(), time.process_time()
     yield
-    say(f"{what}: {time.perf_counter() - began:.1f} s, RssAnon now {anonymous_bytes(os.getpid()) / MIB:.0f} MiB")
+    took, took_cpu = time.perf_counter() - began, time.process_time() - began_cpu
+    now = anonymous_bytes(os.getpid()) / MIB
+    say(f"{what}: {took:.1f} s, of all cores {took_cpu:.1f} s, RssAnon now {now:.0f} MiB")
 
 
 def data_of(root: str, source: str) -> DataConfig:
@@ -285,7 +287,8 @@ def train_stage(data: DataConfig) -> None:
         predict_split(
             trainer.logit_function(network), store.images, store.manifest, split.val, split="val", run_id="scale"
         )
-    say(f"trained at {trained.images_per_s:.0f} images/s")
+    shortened = STEPS * BATCH_SIZE / len(split.train)  # the trainer takes the epoch for a whole one
+    say(f"trained at {trained.images_per_s * shortened:.0f} images/s")
 
 
 if __name__ == "__main__":
