@@ -71,10 +71,10 @@ def find_near_duplicates(fingerprints: Fingerprints) -> NearDuplicates:
     if len(numbers) < 2:
         return NearDuplicates((), 0, 0)
     hashes = np.concatenate([_hashes(fingerprints.film[part]) for part in _parts(numbers)])
-    axis = _main_direction(hashes)
-    position = hashes @ axis
+    position = hashes @ _main_direction(hashes)
     order = np.argsort(position, kind="stable")
-    return _joined(fingerprints.film, numbers[order], hashes[order], position[order])
+    hashes = hashes[order]  # the unsorted ones are not kept beside them
+    return _joined(fingerprints.film, numbers[order], hashes, position[order])
 
 
 def detail_correlation(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> Floats:
