@@ -105,7 +105,7 @@ def test_nothing_that_names_a_person_is_left_or_said(run: DicomRun) -> None:
     assert any(path.suffix == ".db" for path in kept), "MLflow's database is among them"
     assert any(path.name == "images.npy" for path in kept), "the store is among them"
     assert len(kept) > 20
-    dates_and_parts = ["19370429", "1937-04-29", "Xylographer", "Ziegelstein", "QUAGMIRE", "KRAKENWALD"]
+    dates_and_parts = ["19370429", "1937-04-29", "19991231", "Xylographer", "Ziegelstein", "QUAGMIRE", "KRAKENWALD"]
     for secret in [*SECRETS.values(), *dates_and_parts, SALT]:
         for coding in ("utf-8", "utf-16-le"):
             found = [str(path) for path, content in kept.items() if secret.encode(coding) in content]
