@@ -48,7 +48,8 @@ def patients_table(manifest: Manifest) -> Table:
     rows: list[tuple[str, ...]] = []
     sides = _sides(manifest, _strict)
     if manifest.patients_verifiable and all(sides):
-        rows.append(("strict", "family and number", *_sizes(sides)))
+        what = "family and number" if any(row.loose_key for row in manifest.rows) else "patient key"
+        rows.append(("strict", what, *_sizes(sides)))
         rows += [
             ("loose", f"bare number: {family}", *_sizes(_sides(manifest, key))) for family, key in _by_family(manifest)
         ]
