@@ -17,7 +17,7 @@ from cxr_experiments.images.fingerprints import Fingerprints, take_fingerprints
 from cxr_experiments.images.manifest import ImageRow, Manifest, load_pixels, read_manifest
 from cxr_experiments.images.phantom import PhantomRow, render
 from cxr_experiments.images.published import known
-from cxr_experiments.record import data_report, tracking
+from cxr_experiments.record import console, data_report, tracking
 from cxr_experiments.record.data_report import DataReport, Finding
 from cxr_experiments.record.data_report.counts import check_counts
 from cxr_experiments.record.data_report.finding import Looked
@@ -277,3 +277,28 @@ def test_mlflow_gets_one_run_of_a_report_and_tags_on_the_runs_before_it(tmp_path
     assert run.data.metrics["num_images"] == made.report.num_images
     assert {one.path for one in client.list_artifacts(run.info.run_id)} == {"report.json", "report.html"}
     assert client.get_run(trained).data.tags["cxr.data_report_link"] == again
+
+
+def test_training_says_how_to_look_and_then_what_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CXR_HOME", str(tmp_path))
+    data = DataConfig(num_patients=12, phantom_seed=3)
+    manifest = read_manifest(data)
+    console.say_data_state(manifest, data)
+    words = "data=phantom data.num_patients=12 data.phantom_seed=3"
+    assert capsys.readouterr().out == f"data not verified yet: python -m cxr_experiments.verify {words}\n"
+    report = report_on(data, tmp_path).report
+    console.say_data_state(manifest, data)
+    page = data_report.data_folder(tmp_path, manifest.digest) / "report.html"
+    assert capsys.readouterr().out == f"SYNTHETIC data verified, {report.told}: {page}\n"
+    assert page.is_file()
+
+
+def test_damaged_or_foreign_report_is_none(tmp_path: Path) -> None:
+    report = report_on(DataConfig(num_patients=12), tmp_path).report
+    kept = data_report.data_folder(tmp_path, report.digest) / "report.json"
+    whole = kept.read_text()
+    for damaged in (whole[:-40], "[]", whole.replace('"findings"', '"found"'), whole.replace(report.digest, "0" * 64)):
+        kept.write_text(damaged)
+        assert data_report.find_report(tmp_path, report.digest) is None
