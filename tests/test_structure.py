@@ -29,6 +29,8 @@ DOORS = {
     "matplotlib": {"record/figures"},
     "PIL": {"images/decode", "images/stress"},
     "pydicom": {"images/decode"},
+    "requests": {"images/download"},
+    "urllib3": {"images/download"},
     "hydra": {"config", "commands"},
     "omegaconf": {"config", "commands"},
     "scipy": {"evidence"},
