@@ -29,7 +29,7 @@ DOORS = {
     "matplotlib": {"record/figures"},
     "PIL": {"images/decode", "images/stress"},
     "pydicom": {"images/decode"},
-    "requests": {"images/download"},
+    "requests": {"images/download", "record/tracking"},
     "urllib3": {"images/download"},
     "hydra": {"config", "commands"},
     "omegaconf": {"config", "commands"},
