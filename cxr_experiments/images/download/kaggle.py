@@ -9,7 +9,6 @@ passed on, since they may hold signed addresses.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import os
 import sys
@@ -17,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import requests
 
@@ -77,21 +75,20 @@ def fetch_from_kaggle(
 
 def _asking() -> Callable[[Path], None]:
     """A function that brings the archive to a path.  kagglehub is an extra: it may be absent, and has no types."""
-    clients: Any = importlib.import_module("kagglehub.clients")
-    exceptions: Any = importlib.import_module("kagglehub.exceptions")
-    handles: Any = importlib.import_module("kagglehub.handle")
-    service: Any = importlib.import_module("kagglesdk.datasets.types.dataset_api_service")
+    from kagglehub import clients, exceptions, handle
+    from kagglesdk.datasets.types import dataset_api_service
+
     logging.getLogger("kagglehub").setLevel(logging.CRITICAL)
-    handle = handles.parse_dataset_handle(f"{OWNER}/{DATASET}/versions/{VERSION}")
-    request = service.ApiDownloadDatasetRequest()
+    dataset = handle.parse_dataset_handle(f"{OWNER}/{DATASET}/versions/{VERSION}")
+    request = dataset_api_service.ApiDownloadDatasetRequest()
     request.owner_slug, request.dataset_slug, request.dataset_version_number = OWNER, DATASET, VERSION
 
     def ask(path: Path) -> None:
         with clients.build_kaggle_client() as client:
             api = client.datasets.dataset_api_client
-            response = exceptions.handle_call(lambda: api.download_dataset(request), handle)
+            response = exceptions.handle_call(lambda: api.download_dataset(request), dataset)
             with contextlib.closing(response):
-                clients.download_file(response, str(path), handle)
+                clients.download_file(response, str(path), dataset)
 
     return ask
 
