@@ -22,7 +22,7 @@ from cxr_experiments.record.data_report.quality import check_quality, sizes_tabl
 from cxr_experiments.record.data_report.shortcuts import check_shortcuts, shortcut_tables
 
 
-def look(manifest: Manifest, fingerprints: Fingerprints, levels: ShortcutsConfig) -> Looked:
+def look(manifest: Manifest, fingerprints: Fingerprints, shortcuts: ShortcutsConfig) -> Looked:
     """Search copies and measure shortcuts; files that cannot be decoded take part in neither."""
     equal_pixels = pixel_duplicates(fingerprints)
     near = find_near_duplicates(fingerprints).groups
@@ -31,7 +31,7 @@ def look(manifest: Manifest, fingerprints: Fingerprints, levels: ShortcutsConfig
         fingerprints=fingerprints,
         equal_pixels=equal_pixels,
         near=_with_twins(near, equal_pixels),
-        associations=_associations(manifest, fingerprints, levels),
+        associations=_associations(manifest, fingerprints, shortcuts),
     )
 
 
@@ -81,7 +81,9 @@ def _usable(manifest: Manifest, fingerprints: Fingerprints) -> Manifest:
     return manifest.without(manifest.rows[number].image_id for number in fingerprints.bad_files)
 
 
-def _associations(manifest: Manifest, fingerprints: Fingerprints, levels: ShortcutsConfig) -> tuple[Association, ...]:
+def _associations(
+    manifest: Manifest, fingerprints: Fingerprints, shortcuts: ShortcutsConfig
+) -> tuple[Association, ...]:
     usable = _usable(manifest, fingerprints)
     if set(usable.labels.tolist()) != {0, 1}:
         return ()
@@ -89,7 +91,7 @@ def _associations(manifest: Manifest, fingerprints: Fingerprints, levels: Shortc
     if fingerprints.bad_files:
         prepared = prepared[np.flatnonzero(fingerprints.readable)]
     return (
-        *available(usable, level=levels.available_auroc),
-        *visible(prepared, usable, level=levels.visible_auroc),
+        *available(usable, level=shortcuts.available_auroc),
+        *visible(prepared, usable, level=shortcuts.visible_auroc),
         *split_shift(prepared, usable),
     )
