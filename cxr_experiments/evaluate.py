@@ -43,10 +43,10 @@ def evaluate_runs(config: EvaluateConfig) -> None:
         DataError: the images are not those of training.
         TrackingError: MLflow was not told; raised after every run has been scored.
     """
-    from cxr_experiments.record import console, run_folder, shortcut_gate
+    folders, untold = chosen_runs(config), list[str]()
+    from cxr_experiments.record import console, run_folder, shortcut_gate  # SciPy, once there is something to score
 
-    untold: list[str] = []
-    for folder in chosen_runs(config):
+    for folder in folders:
         evidence, is_headline = evaluate_run(folder, config)
         console.say(f"run {folder.run_id} ({folder.experiment_name})")
         console.say_scores(evidence)

@@ -25,10 +25,12 @@ from cxr_experiments.config.compose import (
 )
 from cxr_experiments.config.schema import (
     CompareConfig,
+    DownloadConfig,
     EvaluateConfig,
     ExperimentConfig,
     PredictConfig,
     PreviewConfig,
+    VerifyConfig,
 )
 from cxr_experiments.config.study_spec import StudyConfig, arms_of, check_spec
 from cxr_experiments.errors import ConfigError
@@ -247,7 +249,8 @@ def owners_of() -> dict[str, set[str]]:
 def test_every_leaf_of_every_command_is_read_outside_config() -> None:
     owners = owners_of()
     named = {"study": {"study", "spec"}}
-    for schema in (ExperimentConfig, EvaluateConfig, PredictConfig, PreviewConfig, CompareConfig, StudyConfig):
+    commands = (EvaluateConfig, PredictConfig, PreviewConfig, VerifyConfig, DownloadConfig, CompareConfig, StudyConfig)
+    for schema in (ExperimentConfig, *commands):
         for leaf in leaf_keys(schema):
             section, name = ["config", *leaf.split(".")][-2:]
             assert named.get(section, {section}) & owners.get(name, set()), f"nothing reads {schema.__name__}.{leaf}"

@@ -11,6 +11,7 @@ import pytest
 
 from cxr_experiments.config.compose import PACKAGE_DIR
 from cxr_experiments.config.identity import (
+    PATHS,
     RESULT_AFFECTING,
     Identity,
     builder_digest,
@@ -50,7 +51,7 @@ def test_every_result_affecting_leaf_changes_it() -> None:
     for group in RESULT_AFFECTING:
         section = getattr(USUAL, group)
         for field in fields(section):
-            if (group, field.name) == ("data", "root"):
+            if field.name in PATHS.get(group, ()):
                 continue
             changed = replace(USUAL, **{group: replace(section, **{field.name: "something else"})})
             assert named(changed).run_id != named().run_id, f"{group}.{field.name}"

@@ -11,10 +11,10 @@ from cxr_experiments.evidence.shortcuts.association import Association
 SWAP, BORDER, CENTRE, THUMBNAIL, MODEL = "border swap", "border alone", "centre alone", "16 x 16 thumbnail", "the model"
 
 
-def level_of(heading: str, name: str, levels: ShortcutsConfig) -> float | None:
+def level_of(heading: str, name: str, shortcuts: ShortcutsConfig) -> float | None:
     """What the lower end of the interval must pass for the alarm to ring; None for what is only shown."""
-    named = {("used", SWAP): levels.swap_auroc, ("probe", BORDER): levels.border_auroc}
-    whole = {"available": levels.available_auroc, "visible": levels.visible_auroc, "used": levels.used_auroc}
+    named = {("used", SWAP): shortcuts.swap_auroc, ("probe", BORDER): shortcuts.border_auroc}
+    whole = {"available": shortcuts.available_auroc, "visible": shortcuts.visible_auroc, "used": shortcuts.used_auroc}
     return named.get((heading, name), whole.get(heading))
 
 
