@@ -12,8 +12,8 @@ import hydra
 from omegaconf import DictConfig
 
 from cxr_experiments.config.command_line import run_command, run_job
+from cxr_experiments.config.commands import CompareConfig
 from cxr_experiments.config.compose import CONF_DIR, register
-from cxr_experiments.config.schema import CompareConfig
 from cxr_experiments.errors import ConfigError
 
 if TYPE_CHECKING:

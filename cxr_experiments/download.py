@@ -14,8 +14,8 @@ import hydra
 from omegaconf import DictConfig
 
 from cxr_experiments.config.command_line import escaped, run_command, run_job
+from cxr_experiments.config.commands import DownloadConfig
 from cxr_experiments.config.compose import CONF_DIR, datasets, register
-from cxr_experiments.config.schema import DownloadConfig
 from cxr_experiments.errors import ConfigError, DataError, Terminated
 
 if TYPE_CHECKING:

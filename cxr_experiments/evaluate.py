@@ -13,8 +13,9 @@ import hydra
 from omegaconf import DictConfig
 
 from cxr_experiments.config.command_line import run_command, run_job
+from cxr_experiments.config.commands import EvaluateConfig, ShortcutsConfig
 from cxr_experiments.config.compose import CONF_DIR, home, load_config, register
-from cxr_experiments.config.schema import EvaluateConfig, ExperimentConfig, ShortcutsConfig, ThresholdConfig
+from cxr_experiments.config.schema import ExperimentConfig, ThresholdConfig
 from cxr_experiments.errors import ConfigError, DataError, RunError, TrackingError
 
 if TYPE_CHECKING:

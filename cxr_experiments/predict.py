@@ -16,8 +16,8 @@ import hydra
 from omegaconf import DictConfig
 
 from cxr_experiments.config.command_line import run_command, run_job, words_as_images
+from cxr_experiments.config.commands import PredictConfig
 from cxr_experiments.config.compose import CONF_DIR, home, load_config, register
-from cxr_experiments.config.schema import PredictConfig
 from cxr_experiments.errors import BadImageError, ConfigError, DataError, RunError
 
 if TYPE_CHECKING:

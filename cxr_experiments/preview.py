@@ -8,8 +8,9 @@ import hydra
 from omegaconf import DictConfig
 
 from cxr_experiments.config.command_line import run_command, run_job
+from cxr_experiments.config.commands import PreviewConfig
 from cxr_experiments.config.compose import CONF_DIR, home, register
-from cxr_experiments.config.schema import ExperimentConfig, PreviewConfig
+from cxr_experiments.config.schema import ExperimentConfig
 
 register("schema", ExperimentConfig)
 register("preview_schema", PreviewConfig)

@@ -24,8 +24,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from cxr_experiments.config.command_line import run_command, run_job
+from cxr_experiments.config.commands import ReproduceConfig
 from cxr_experiments.config.compose import CONF_DIR, PACKAGE_DIR, from_mapping, home, register
-from cxr_experiments.config.schema import ReproduceConfig, choice, free
+from cxr_experiments.config.schema import choice, free
 from cxr_experiments.errors import ConfigError, ReproductionError, RunError
 
 register("reproduce_schema", ReproduceConfig)

@@ -12,8 +12,8 @@ import hydra
 from omegaconf import DictConfig
 
 from cxr_experiments.config.command_line import Found, run_command, run_job
+from cxr_experiments.config.commands import VerifyConfig
 from cxr_experiments.config.compose import CONF_DIR, home, register
-from cxr_experiments.config.schema import VerifyConfig
 from cxr_experiments.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -13,6 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from cxr_experiments.config.commands import (
+    CompareConfig,
+    DownloadConfig,
+    EvaluateConfig,
+    PredictConfig,
+    PreviewConfig,
+    VerifyConfig,
+)
 from cxr_experiments.config.compose import (
     CONF_DIR,
     from_mapping,
@@ -23,15 +31,7 @@ from cxr_experiments.config.compose import (
     read_config,
     write_config,
 )
-from cxr_experiments.config.schema import (
-    CompareConfig,
-    DownloadConfig,
-    EvaluateConfig,
-    ExperimentConfig,
-    PredictConfig,
-    PreviewConfig,
-    VerifyConfig,
-)
+from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.config.study_spec import StudyConfig, arms_of, check_spec
 from cxr_experiments.errors import ConfigError
 from cxr_experiments.study import __main__ as study_command

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr_experiments.config.schema import DataConfig, TrackingConfig, VerifyConfig
+from cxr_experiments.config.commands import VerifyConfig
+from cxr_experiments.config.schema import DataConfig, TrackingConfig
 from cxr_experiments.images.fingerprints import Fingerprints, take_fingerprints
 from cxr_experiments.images.manifest import ImageRow, Manifest, load_pixels, read_manifest
 from cxr_experiments.images.phantom import PhantomRow, render

@@ -18,7 +18,8 @@ import pytest
 from conftest import Command
 from file_server import CONTENT, Served, serving
 
-from cxr_experiments.config.schema import DataConfig, DownloadConfig
+from cxr_experiments.config.commands import DownloadConfig
+from cxr_experiments.config.schema import DataConfig
 from cxr_experiments.download import download
 from cxr_experiments.errors import DataError
 from cxr_experiments.images.download import BadArchiveError, fetch_from_kaggle, place_archive, present

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from conftest import Command, Said, Sweep
 
+from cxr_experiments.config.commands import ShortcutsConfig
 from cxr_experiments.config.compose import load_config
-from cxr_experiments.config.schema import DataConfig, ShortcutsConfig
+from cxr_experiments.config.schema import DataConfig
 from cxr_experiments.evidence.evaluation import read_predictions, read_scores
 from cxr_experiments.evidence.shortcuts import Association, Gate, Swapped, judge_swap, read_associations, read_swapped
 from cxr_experiments.images.manifest import read_manifest

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 from scipy import stats as distributions
 
-from cxr_experiments.config.schema import DataConfig, ShortcutsConfig
+from cxr_experiments.config.commands import ShortcutsConfig
+from cxr_experiments.config.schema import DataConfig
 from cxr_experiments.errors import RunError
 from cxr_experiments.evidence.evaluation import Predictions
 from cxr_experiments.evidence.metrics import sigmoid

@@ -35,7 +35,7 @@ EXECUTED = (
 # Stands in those folders and changes no run: what a person sees, and what is looked at before training.
 NOT_EXECUTED = (
     *(f"learning/{name}.py" for name in ("contact_sheet", "progress", "effect", "heatmap")),
-    *("images/fingerprints.py", "images/duplicates/near.py"),
+    *("images/fingerprints.py", "images/duplicates/near.py", "images/published.py", "images/download/*.py"),
 )
 
 
@@ -97,8 +97,8 @@ def package_version(name: str) -> str:
 def source_digest(package: Path = PACKAGE_DIR) -> str:
     """SHA-256 over the code that training executes, wherever it lies: comments, docstrings and layout do not count."""
     digest = hashlib.sha256()
-    shown = {package / name for name in NOT_EXECUTED}
-    for path in sorted({path for pattern in EXECUTED for path in package.glob(pattern)} - shown):
+    executed, shown = ({path for one in each for path in package.glob(one)} for each in (EXECUTED, NOT_EXECUTED))
+    for path in sorted(executed - shown):
         tree = ast.parse(path.read_bytes())
         digest.update(f"{path.relative_to(package).as_posix()} {_syntax(tree)}\n".encode())
     return digest.hexdigest()

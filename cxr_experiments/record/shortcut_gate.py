@@ -10,7 +10,7 @@ import contextlib
 import math
 from collections.abc import Sequence
 
-from cxr_experiments.config.schema import ShortcutsConfig
+from cxr_experiments.config.commands import ShortcutsConfig
 from cxr_experiments.errors import RunError
 from cxr_experiments.evidence.shortcuts import (
     Association,

@@ -63,7 +63,9 @@ def differences(before: Effects, after: Effects) -> dict[str, str]:
     if before.graph != after.graph:
         found["graph"] = f"the graph ({before.num_parameters:,} -> {after.num_parameters:,} parameters)"
     if before.films != after.films:
-        found["films"] = f"the prepared films ({before.batch.shape[1]} -> {after.batch.shape[1]} px a side)"
+        sides = [one.batch.shape[1] for one in (before, after)]
+        told = f"{sides[0]} -> {sides[1]} px a side" if sides[0] != sides[1] else "other pixels, the same size"
+        found["films"] = f"the prepared films ({told})"
     if before.batch.shape != after.batch.shape or (before.batch != after.batch).any():
         found["batch"] = _batch_words(before, after)
     for part in ("optimizer", "training"):

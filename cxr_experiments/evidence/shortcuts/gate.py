@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_experiments.config.schema import ShortcutsConfig
+from cxr_experiments.config.commands import ShortcutsConfig
 from cxr_experiments.evidence.evaluation import Predictions
 from cxr_experiments.evidence.metrics import Floats
 from cxr_experiments.evidence.shortcuts.association import Association

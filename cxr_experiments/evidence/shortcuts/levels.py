@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from cxr_experiments.config.schema import ShortcutsConfig
+from cxr_experiments.config.commands import ShortcutsConfig
 from cxr_experiments.evidence.shortcuts.association import Association
 
 SWAP, BORDER, CENTRE, THUMBNAIL, MODEL = "border swap", "border alone", "centre alone", "16 x 16 thumbnail", "the model"

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import numpy as np
 
-from cxr_experiments.config.schema import ShortcutsConfig, VerifyConfig
+from cxr_experiments.config.commands import ShortcutsConfig, VerifyConfig
 from cxr_experiments.evidence.shortcuts import Association, available, split_shift, visible
 from cxr_experiments.images.duplicates import find_near_duplicates, pixel_duplicates
 from cxr_experiments.images.fingerprints import Fingerprints

@@ -15,8 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cxr_experiments.config.commands import VerifyConfig
 from cxr_experiments.config.compose import PACKAGE_DIR, leaf_values
-from cxr_experiments.config.schema import DataConfig, VerifyConfig
+from cxr_experiments.config.schema import DataConfig
 from cxr_experiments.errors import DataError
 from cxr_experiments.evidence.shortcuts import Association
 from cxr_experiments.images.fingerprints import fingerprint_code
