@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from cxr_experiments.config.schema import ShortcutsConfig
+from cxr_experiments.config.commands import ShortcutsConfig
 from cxr_experiments.evidence.evaluation import Predictions
 from cxr_experiments.evidence.metrics import sigmoid
 from cxr_experiments.evidence.shortcuts import (
@@ -291,6 +291,12 @@ def page(clean: dict[int, Counter[str]], planted: dict[str, Counter[str]], count
     lines += [
         f"| {told[name]} | {' | '.join(f'{rings[key] / some:.3f}' for key in ('any', *HEADINGS))} |"
         for name, rings in planted.items()
+    ]
+    lines += [
+        "",
+        "Where visible is above its nominal .05: the scores of five classifiers are pooled and each is taken as",
+        "fixed; the level's distance from .5 absorbs it. On 100 scored patients the gate misses middling shortcuts",
+        "under *used* (a property is judged within one class against .60): it is no proof of innocence.",
     ]
     return "\n".join([*lines, ""])
 
