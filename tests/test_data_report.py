@@ -174,6 +174,19 @@ def test_unreadable_files_are_an_error_and_the_report_is_found_without_them(tree
     assert data_report.data_tags(home, "0" * 64) == {"cxr.data_report": "not verified"}
 
 
+def test_without_its_unreadable_file_a_set_has_a_report_of_its_own(tree: Path) -> None:
+    (tree / "train/PNEUMONIA/person91_virus_1.jpeg").touch()
+    before, home = planted(tree), tree.parent / "home"
+    (tree / "train/PNEUMONIA/person91_virus_1.jpeg").unlink()
+    after = planted(tree)
+    assert after.report.digest == before.report.usable_digest
+    assert "unreadable" in before.found
+    assert "unreadable" not in after.found
+    for report in (before.report, after.report):
+        assert data_report.find_report(home, report.digest) == from_json(data_report.to_json(report))
+    assert data_report.data_tags(home, after.report.digest) == {"cxr.data_report": after.report.told}
+
+
 def test_folder_without_patients_says_so_and_names_copies_that_nothing_keeps_together(tmp_path: Path) -> None:
     root = tmp_path / "films"
     for number in range(8):

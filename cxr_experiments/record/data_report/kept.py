@@ -44,12 +44,11 @@ def report_key(manifest: Manifest, config: VerifyConfig) -> str:
 
 
 def find_report(home: Path, digest: str) -> DataReport | None:
-    """The kept report of a data set, or of one that is this without its unreadable files; None when there is none."""
+    """The kept report of a data set, else of the one that this is without unreadable files; None when there is none."""
     folder = data_folder(home, digest)
-    whole = folder / "report_of"
     try:
-        if whole.is_file():
-            folder = data_folder(home, whole.read_text(encoding="ascii").strip())
+        if not (folder / "report.json").is_file() and (folder / "report_of").is_file():
+            folder = data_folder(home, (folder / "report_of").read_text(encoding="ascii").strip())
         report = from_json((folder / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError):  # absent, or of another version: it is made anew
         return None
@@ -152,7 +151,7 @@ def verify_command(data: DataConfig) -> str:
 _TOLD = (
     *("root", "classes", "resize", "patient_rule", "patient_regex", "num_patients", "difficulty", "phantom_seed"),
     *("marker", "npz_size_px", "csv_file", "csv_path", "csv_label", "csv_patient", "csv_split", "csv_positive"),
-    *("csv_negative", "csv_separator", "csv_unlisted"),
+    *("csv_negative", "csv_separator", "csv_unlisted", "on_bad_file"),
 )
 
 
