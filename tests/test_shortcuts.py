@@ -22,6 +22,7 @@ from cxr_experiments.evidence.evaluation import Predictions
 from cxr_experiments.evidence.metrics import sigmoid
 from cxr_experiments.evidence.shortcuts import (
     Association,
+    Swapped,
     at_levels,
     available,
     border_swap,
@@ -374,6 +375,20 @@ def test_a_class_of_one_patient_cannot_be_swapped_and_says_so() -> None:
     line = judge_swap(swapped, plain, level=0.02, verifiable=True)
     assert math.isnan(line.auroc)
     assert line.note == "needs two patients with a partner in each class"
+
+
+def test_interval_of_the_swap_stays_among_differences_of_two_aurocs() -> None:
+    labels, patients = np.repeat([0, 1], 4), np.repeat([0, 1, 2, 3], 2)
+    plain = predictions_of(manifest_of(rows_of(labels, patients)), np.zeros(8))
+    ids = plain.image_id
+    swapped = Swapped(ids, ids[[2, 3, 0, 1, 6, 7, 4, 5]], ids[::-1], *(np.array(one) for one in LOGITS_OF_EIGHT))
+    line = judge_swap(swapped, plain, level=0.02, verifiable=True)
+    assert (line.low, line.high) == (-1.0, 1.0), "two patients a class tell nothing"
+    assert not line.rings
+
+
+# same and other borders: neither AUROC is 0 or 1, so that the interval is that of a t with one degree of freedom
+LOGITS_OF_EIGHT = ([0.0, 3.0, 1.0, 2.0, 4.0, 1.5, 5.0, 2.5], [3.0, 0.0, 2.0, 4.0, 1.0, 5.0, 2.5, 0.5])
 
 
 def test_a_logit_that_is_not_finite_names_the_image() -> None:

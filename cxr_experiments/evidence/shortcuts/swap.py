@@ -162,7 +162,7 @@ def judge_swap(swapped: Swapped, plain: Predictions, *, level: float, verifiable
     values = [placements(labels, score).auroc for score in (same, other)]
     difference = values[0] - values[1]
     taken = _roles(swapped, plain, verifiable=verifiable)[whole]
-    low, high = _paired_interval(labels, (same, other), taken, family)
+    low, high = (min(1.0, max(-1.0, end)) for end in _paired_interval(labels, (same, other), taken, family))
     note = f"AUROC {values[0]:.3f} with borders of the same class, {values[1]:.3f} with those of the other"
     if difference < 0:
         difference, low, high = -difference, -high, -low
