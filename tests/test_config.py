@@ -148,6 +148,7 @@ def test_mission_sweep_composes() -> None:
         ("model.builder=net.py:build", "needs model=custom"),
         ("data.root=films", "no effect with data=phantom: add data=kaggle or data=folder"),
         ("data.patient_regex=x", "it is for data=folder"),
+        ("data.csv_patient=PatientNr", "data.csv_patient=PatientNr has no effect with data=phantom"),
         ("tracking=server", "expected tracking.uri=http://host:port"),
         ("experiment_name=../outside", "expected a plain folder name"),
         ("data.classes=[A,A]", "the two classes must differ"),

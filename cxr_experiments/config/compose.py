@@ -200,6 +200,12 @@ def check_data(data: DataConfig) -> None:
         raise ConfigError(
             f"data.patient_regex has no effect with data={data.source}: it is for data=folder and data=csv"
         )
+    usual = DataConfig()
+    typed = [one.name for one in fields(data) if getattr(data, one.name) != getattr(usual, one.name)]
+    if data.source != "csv" and (unread := next((name for name in typed if name.startswith("csv_")), None)):
+        raise ConfigError(
+            f"data.{unread}={getattr(data, unread)} has no effect with data={data.source}: it is for data=csv"
+        )
     if data.source == "csv" and data.csv_file is None:
         raise ConfigError("data=csv needs data.csv_file=FILE, the list of images; docs/data.md shows some")
     if data.npz_size_px not in (28, 64, 128, 224):
