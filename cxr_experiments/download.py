@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from cxr_experiments.config.command_line import escaped, run_command, run_job
+from cxr_experiments.config.command_line import run_command, run_job
 from cxr_experiments.config.commands import DownloadConfig
 from cxr_experiments.config.compose import CONF_DIR, datasets, register
 from cxr_experiments.errors import ConfigError, DataError, Terminated
@@ -200,15 +200,5 @@ def _say_next(config: DownloadConfig, words: str, *, at: Path | None) -> None:
         _note(f"CXR_DATA={elsewhere} is set, and goes before this place: unset it to use what is here now")
 
 
-def mirror_as_text(words: list[str]) -> list[str]:
-    """The mirror's address in quotes, whatever characters it holds."""
-    return [_quoted(word) if word.startswith("mirror=") and word[7:8] not in ("", "'", '"') else word for word in words]
-
-
-def _quoted(word: str) -> str:
-    key, _, value = word.partition("=")
-    return word if value == "null" else f"{key}={escaped(value)}"
-
-
 if __name__ == "__main__":
-    run_command(main, "download", DownloadConfig, read_words=mirror_as_text)
+    run_command(main, "download", DownloadConfig)

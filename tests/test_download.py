@@ -21,8 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from file_server import CONTENT, ETAG, Served, serving
 
-from cxr_experiments.config.command_line import escaped
-from cxr_experiments.download import mirror_as_text
+from cxr_experiments.config.command_line import as_text, escaped
 from cxr_experiments.errors import ConfigError, DataError
 from cxr_experiments.images.download import Fetched, Listener, Partial, Patience, fetch, file_below, shown
 from cxr_experiments.images.download.addresses import redirected
@@ -442,5 +441,5 @@ def test_mirror_that_is_no_address_is_not_repeated(mirror: str) -> None:
 
 def test_mirror_reaches_the_config_as_typed() -> None:
     typed = "http://u:p@h:1/a?x=[1],${b}"
-    assert mirror_as_text([f"mirror={typed}", "data=kaggle"]) == [f"mirror={escaped(typed)}", "data=kaggle"]
-    assert mirror_as_text(["mirror=null", "mirror=", "mirror='x'"]) == ["mirror=null", "mirror=", "mirror='x'"]
+    assert as_text([f"mirror={typed}", "data=kaggle"]) == [f"mirror={escaped(typed)}", "data=kaggle"]
+    assert as_text(["mirror=null", "mirror=", "mirror='x'"]) == ["mirror=null", "mirror=", "mirror='x'"]
