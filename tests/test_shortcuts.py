@@ -259,6 +259,22 @@ def test_folds_keep_groups_together_and_scores_are_those_of_a_plain_ridge(num_fe
         assert np.allclose(scores[fold == number], (features[fold == number] - seen.mean(axis=0)) @ weights)
 
 
+@pytest.mark.parametrize("num_features", [2, 90])
+def test_one_group_alone_leaves_nothing_to_fit_on_and_tells_nothing(num_features: int) -> None:
+    rng = np.random.default_rng(17)
+    features, targets = rng.normal(size=(12, num_features)), np.eye(2)[np.arange(12) % 2]
+    fold = draw_folds(targets[:, 0].astype(np.int8), ["one"] * 12, seed=0)
+    assert not cross_scores(features, targets, fold).any()
+
+
+def test_a_set_of_one_patient_is_told_and_not_judged() -> None:
+    rng, _, labels = drawn(18)
+    one = np.zeros(len(labels), dtype=np.int64)
+    lines = available(manifest_of(rows_of(labels, one, height=rng.integers(600, 900, len(labels)))), level=0.6)
+    assert all(math.isnan(line.low) for line in lines)
+    assert named(lines)["available: all together"].auroc == 0.5
+
+
 def test_thumbnails_are_means_over_areas() -> None:
     rng = np.random.default_rng(9)
     films = rng.integers(0, 256, (3, 64, 64, 1), dtype=np.uint8)

@@ -47,17 +47,18 @@ def cross_scores(features: Table, targets: Table, fold: NDArray[np.int64]) -> Fl
         fold: (n,) fold of each row.
 
     Returns:
-        (n, t) float64, higher for 1.
+        (n, t) float64, higher for 1; 0 for all where every row is in one fold, and nothing is left to fit on.
     """
+    scores = np.zeros((len(features), targets.shape[1]))
+    if len(np.unique(fold)) < 2:
+        return scores
     if len(features) < features.shape[1]:
-        scores = np.zeros((len(features), targets.shape[1]))
         for number in np.unique(fold):
             out = fold == number
             scores[out] = ridge_scores(features[~out], targets[~out], features[out])
         return scores
     moved, level = features - features.mean(axis=0), targets - targets.mean(axis=0)
     parts = [_Sums.of(moved[fold == number], level[fold == number]) for number in np.unique(fold)]
-    scores = np.zeros((len(features), targets.shape[1]))
     for number, own in zip(np.unique(fold), parts, strict=True):
         others = _Sums.total([part for part in parts if part is not own])
         scores[fold == number] = others.scores(moved[fold == number])
