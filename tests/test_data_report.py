@@ -165,6 +165,10 @@ def test_unreadable_files_are_an_error_and_the_report_is_found_without_them(tree
     assert bad.level == "error"
     assert bad.files == (("train/NORMAL/IM-0090-0001.jpeg",), ("train/PNEUMONIA/person91_virus_1.jpeg",))
     assert "empty file (0 bytes) (1)" in bad.sentence
+    assert [line.partition(": ")[2] for line in bad.listed(5)] == [
+        "truncated JPEG: it has no end marker",
+        "empty file (0 bytes)",
+    ]
     home = tree.parent / "home"
     assert made.report.usable_digest != made.report.digest
     for digest in (made.report.digest, made.report.usable_digest):
@@ -238,7 +242,7 @@ def test_terminal_names_five_groups_and_counts_the_rest(tree: Path) -> None:
         (tree / f"train/NORMAL/IM-01{number:02d}-0001.jpeg").touch()
     lines = data_report.terminal_lines(planted(tree).report)
     start = next(place for place, line in enumerate(lines) if line.startswith("ERROR unreadable"))
-    assert lines[start + 2] == "    train/NORMAL/IM-0100-0001.jpeg"
+    assert lines[start + 2] == "    train/NORMAL/IM-0100-0001.jpeg: empty file (0 bytes)"
     assert lines[start + 7] == "    and 2 more"
 
 

@@ -100,7 +100,8 @@ def _unreadable(looked: Looked) -> list[Finding]:
     told = "; ".join(f"{reason} ({count:,})" for reason, count in reasons)
     sentence = f"{counted(len(bad), 'file')} cannot be decoded: {told}"
     advice = "Mend or remove them; data.on_bad_file=skip trains without them and records which."
-    return [Finding(ERROR, "unreadable", sentence, advice, tuple((image_id,) for image_id in sorted(bad)))]
+    files = tuple((image_id,) for image_id in sorted(bad))
+    return [Finding(ERROR, "unreadable", sentence, advice, files, tuple(bad[image_id] for (image_id,) in files))]
 
 
 def _shares(manifest: Manifest) -> list[Finding]:

@@ -24,6 +24,7 @@ class Finding:
         sentence: what was found, with its numbers.
         advice: what to do about it.
         files: groups of image ids; those of one group belong together, as a film and its copies do.
+        reasons: what is wrong with each group; empty where the sentence says it of all.
     """
 
     level: str
@@ -31,11 +32,13 @@ class Finding:
     sentence: str
     advice: str
     files: tuple[tuple[str, ...], ...] = ()
+    reasons: tuple[str, ...] = ()
 
     def listed(self, limit: int) -> list[str]:
         """The first groups as lines: `a = b` for equal files, `a ~ b` for near ones, `a, b` for what shares a key."""
         mark = " ~ " if "near" in self.code else ", " if self.code in _SHARED_KEY else " = "
-        return [mark.join(group) for group in self.files[:limit]]
+        lines = [mark.join(group) for group in self.files[:limit]]
+        return [f"{line}: {why}" for line, why in zip(lines, self.reasons, strict=False)] if self.reasons else lines
 
 
 _SHARED_KEY = ("number-collisions", "patient-across-splits")

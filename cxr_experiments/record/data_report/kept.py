@@ -100,7 +100,9 @@ def from_json(text: str) -> DataReport:
     if told["format"] != _FORMAT:
         raise ValueError(f"format {told['format']}, expected {_FORMAT}")
     values = {field.name: told[field.name] for field in fields(DataReport)}
-    values["findings"] = tuple(Finding(**{**one, "files": _tuples(one["files"])}) for one in told["findings"])
+    values["findings"] = tuple(
+        Finding(**{**one, "files": _tuples(one["files"]), "reasons": tuple(one["reasons"])}) for one in told["findings"]
+    )
     values["tables"] = tuple(
         Table(one["title"], one["note"], tuple(one["columns"]), _tuples(one["rows"])) for one in told["tables"]
     )
