@@ -14,9 +14,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -31,13 +29,13 @@ from cxr_experiments.images.decode import Gray, resize
 from cxr_experiments.images.manifest import ImageRow, Manifest, load_pixels, num_cores, source_digest
 from cxr_experiments.images.prepare import prepare
 from cxr_experiments.images.store import BadFile
+from cxr_experiments.images.threads import in_order
 
 Progress = Callable[[int, int], None]
 
 FILM_PX, PREPARED_PX = 64, 32
 # Both copies are means over blocks of one square of this side, so that a large film is resized once.
 _SQUARE_PX = 256
-_NUM_AHEAD = 64  # images decoded before they can be written
 _RECORD = np.dtype(
     [
         ("readable", "u1"),
@@ -139,7 +137,8 @@ def _fill(path: Path, manifest: Manifest, data: DataConfig, on_progress: Progres
     _keep_reasons(path, num_done)
     rows = manifest.rows[num_done:]
     with partial.open("ab") as file, path.with_suffix(".jsonl").open("a", encoding="utf-8") as reasons:
-        for number, found in enumerate(_in_order(rows, manifest, data), start=num_done):
+        looked = in_order(lambda row: _look(row, manifest, data), rows, num_threads=num_cores())
+        for number, found in enumerate(looked, start=num_done):
             if isinstance(found, BadFile):
                 reasons.write(json.dumps({"row": number, "reason": found.reason}) + "\n")
                 reasons.flush()
@@ -182,21 +181,6 @@ def _reasons(path: Path) -> dict[int, str]:
     lines = reasons.read_text(encoding="utf-8").splitlines(keepends=True) if reasons.is_file() else []
     told = [json.loads(line) for line in lines if line.endswith("\n")]
     return {int(one["row"]): str(one["reason"]) for one in told}
-
-
-def _in_order(rows: tuple[ImageRow, ...], manifest: Manifest, data: DataConfig) -> Iterator[NDArray[np.void] | BadFile]:
-    """One record or bad file per row, all cores at work: PIL, NumPy and hashlib free the interpreter lock."""
-    waiting: deque[Future[NDArray[np.void] | BadFile]] = deque()
-    pool = ThreadPoolExecutor(max_workers=num_cores())
-    try:
-        for row in rows:
-            waiting.append(pool.submit(_look, row, manifest, data))
-            if len(waiting) == _NUM_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _look(row: ImageRow, manifest: Manifest, data: DataConfig) -> NDArray[np.void] | BadFile:
