@@ -19,6 +19,7 @@ from cxr_experiments.config.commands import VerifyConfig
 from cxr_experiments.config.compose import PACKAGE_DIR, leaf_values
 from cxr_experiments.config.schema import DataConfig
 from cxr_experiments.errors import DataError
+from cxr_experiments.evidence.evaluation.csv_rows import write_text
 from cxr_experiments.evidence.shortcuts import Association
 from cxr_experiments.images.fingerprints import fingerprint_code
 from cxr_experiments.images.manifest import Manifest
@@ -64,13 +65,13 @@ def keep_report(home: Path, report: DataReport, page: str) -> Path:
     folder = data_folder(home, report.digest)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "report.html", page)
-        _write(folder / "report.json", to_json(report))
+        write_text(folder / "report.html", page)
+        write_text(folder / "report.json", to_json(report))
         (folder / "mlflow.json").unlink(missing_ok=True)  # that one told of the report before
         if report.usable_digest != report.digest:
             usable = data_folder(home, report.usable_digest)
             usable.mkdir(parents=True, exist_ok=True)
-            _write(usable / "report_of", report.digest)
+            write_text(usable / "report_of", report.digest)
     except OSError as error:
         raise DataError(f"data report {folder} cannot be written: {error}; set CXR_HOME elsewhere") from error
     return folder
@@ -186,9 +187,3 @@ def _code() -> str:
     for path in sorted(path for pattern in _CODE for path in PACKAGE_DIR.glob(pattern)):
         digest.update(f"{path.relative_to(PACKAGE_DIR).as_posix()}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.partial")
-    draft.write_text(text, encoding="utf-8", errors="surrogateescape")
-    draft.replace(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from cxr_experiments.errors import TrackingError
 from cxr_experiments.record import tracking
 from cxr_experiments.record.data_report.finding import LEVELS, DataReport
 from cxr_experiments.record.data_report.kept import STATE_TAG, data_tags, read_mlflow, report_link
-from cxr_experiments.record.tracking import RunCard, TrackingPlace
+from cxr_experiments.record.run_folder import write_json
+from cxr_experiments.record.tracking import RunCard
 from cxr_experiments.record.tracking.data_reports import EXPERIMENT, keep_data_report, tag_runs_on
 from cxr_experiments.record.tracking.place import store_uri
 
@@ -31,7 +31,8 @@ def tell_mlflow(where: TrackingConfig, home: Path, report: DataReport, folder: P
         if place is None:
             return ""
         run_id = keep_data_report(place, _card(report), _metrics(report), _files(where, report, folder), home)
-        _write(folder / "mlflow.json", place, run_id, uri)
+        told = {"experiment_id": place.experiment_id, "run_id": run_id, "uri": uri}
+        write_json(folder / "mlflow.json", told)
         tag_runs_on(place, (report.digest, report.usable_digest), data_tags(home, report.digest))
     except TrackingError as error:
         print(f"warning: {error}; {folder} has the whole report", file=sys.stderr)
@@ -63,9 +64,3 @@ def _files(where: TrackingConfig, report: DataReport, folder: Path) -> list[Path
     """The page shows films, which no server is sent."""
     page = [folder / "report.html"] if where.kind == "local" or report.synthetic else []
     return [folder / "report.json", *page]
-
-
-def _write(path: Path, place: TrackingPlace, run_id: str, uri: str) -> None:
-    draft = path.with_name(f".{path.name}.partial")
-    draft.write_text(json.dumps({"experiment_id": place.experiment_id, "run_id": run_id, "uri": uri}), encoding="utf-8")
-    draft.replace(path)
