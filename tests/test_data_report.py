@@ -129,6 +129,7 @@ def test_byte_copy_across_splits_is_an_error_and_a_recoded_one_a_warning(tree: P
     assert near.level == "warning"
     assert near.files == (("test/NORMAL/IM-0060-0001.jpeg", "train/NORMAL/IM-0001-0001.jpeg"),)
     assert made.found["two-patients-one-image"].files == copy.files
+    assert "keeps equal files together" in made.found["two-patients-one-image"].advice
     assert "label-conflict" not in made.found
 
 
@@ -136,10 +137,12 @@ def test_equal_pixels_under_both_labels_are_an_error_though_the_bytes_differ(tre
     source = tree / "train/NORMAL/IM-0002-0001.jpeg"
     content = source.read_bytes()
     (tree / "train/PNEUMONIA/person70_virus_1.jpeg").write_bytes(content + b"\n")
-    conflict = planted(tree).found["label-conflict"]
+    made = planted(tree)
+    conflict = made.found["label-conflict"]
     assert conflict.level == "error"
     assert conflict.files == (("train/NORMAL/IM-0002-0001.jpeg", "train/PNEUMONIA/person70_virus_1.jpeg"),)
     assert "NORMAL and PNEUMONIA" in conflict.sentence
+    assert "which a split does not keep together" in made.found["two-patients-one-image"].advice
 
 
 def test_near_copies_of_two_patients_or_of_two_labels_are_warnings(tree: Path) -> None:

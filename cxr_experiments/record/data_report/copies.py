@@ -73,6 +73,11 @@ def _exact(looked: Looked) -> list[Finding]:
         advice = (
             "Nothing for the split, which keeps equal files together; the number of patients is that much too high."
         )
+        if any(_differ(looked, group, "sha256") for group in two_patients):
+            advice = (
+                "Remove the copies in other bytes, which a split does not keep together; the number of patients is "
+                "that much too high."
+            )
         found.append(_finding(looked, WARNING, "two-patients-one-image", sentence, advice, two_patients))
     loose = [group for group in _where(looked, groups, _not_together) if _differ(looked, group, "sha256")]
     loose = [group for group in loose if not across_sides(looked.rows(group))]
