@@ -53,6 +53,8 @@ def evaluate_runs(config: EvaluateConfig) -> None:
         console.say_scores(evidence)
         shortcut_gate.say_gate(folder, config.shortcuts, synthetic=evidence.synthetic)
         console.say_leakage(folder, synthetic=evidence.synthetic)
+        digest = str(run_folder.read_json(folder.file("identity.json")).get("dataset_digest"))
+        console.say_data_state(digest, load_config(folder.file("config.yaml")).data)
         console.say_where(folder, run_folder.mlflow_link(folder))
         try:
             if is_headline:

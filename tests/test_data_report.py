@@ -306,11 +306,11 @@ def test_training_says_how_to_look_and_then_what_was_found(
     monkeypatch.setenv("CXR_HOME", str(tmp_path))
     data = DataConfig(num_patients=12, phantom_seed=3)
     manifest = read_manifest(data)
-    console.say_data_state(manifest, data)
+    console.say_data_state(manifest.digest, data)
     words = "data=phantom data.num_patients=12 data.phantom_seed=3"
     assert capsys.readouterr().out == f"data not verified yet: python -m cxr_experiments.verify {words}\n"
     report = report_on(data, tmp_path).report
-    console.say_data_state(manifest, data)
+    console.say_data_state(manifest.digest, data)
     page = data_report.data_folder(tmp_path, manifest.digest) / "report.html"
     assert capsys.readouterr().out == f"SYNTHETIC data verified, {report.told}: {page}\n"
     assert page.is_file()

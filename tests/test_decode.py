@@ -196,8 +196,9 @@ def test_any_bytes_behind_a_signature_are_refused(tail: bytes) -> None:
 def test_other_files_are_told_apart_from_images(tmp_path: Path) -> None:
     text = tmp_path / "note.jpeg"
     text.write_text("Patient refused the examination.")
-    with pytest.raises(BadImageError, match=r"not a JPEG, PNG or DICOM file \(it begins with b'Patient "):
+    with pytest.raises(BadImageError, match="not a JPEG, PNG or DICOM file") as refused:
         decode_file(text)
+    assert "Patient" not in str(refused.value), "what a file holds is nobody's business"
     with pytest.raises(BadImageError, match="not a JPEG, PNG or DICOM"):
         decode_bytes(encoded(PICTURE, "GIF"))
     empty = tmp_path / "empty.png"

@@ -21,7 +21,6 @@ from cxr_experiments.config.identity import run_name
 
 if TYPE_CHECKING:
     from cxr_experiments.config.schema import DataConfig
-    from cxr_experiments.images.manifest import Manifest
     from cxr_experiments.images.store import Store
     from cxr_experiments.record.live_run import LiveRun, RunPlan
     from cxr_experiments.record.results import Costs, Evidence, Robustness
@@ -84,7 +83,7 @@ def say_started(plan: RunPlan) -> None:
     name = run_name(plan.config, plan.identity.replicate)
     counts = f"{len(plan.split.train):,} training and {len(plan.split.val):,} validation images"
     say(f"training {name} (run {plan.identity.run_id}) on {counts}")
-    say_data_state(plan.manifest, plan.config.data)
+    say_data_state(plan.manifest.digest, plan.config.data)
     for warning in (plan.leaking, plan.divided_anew):
         if warning:
             say(warning, synthetic=plan.manifest.synthetic)
@@ -92,11 +91,11 @@ def say_started(plan: RunPlan) -> None:
         say(f"{len(plan.skipped)} unreadable files were skipped: skipped_files.json in the run folder names them")
 
 
-def say_data_state(manifest: Manifest, data: DataConfig) -> None:
-    """What `verify` has found in a run's images, and where that stands; or how to look."""
+def say_data_state(digest: str, data: DataConfig) -> None:
+    """What `verify` has found in the images of this digest, and where that stands; or how to look."""
     from cxr_experiments.record.data_report.kept import data_folder, find_report, verify_command
 
-    report = find_report(home(), manifest.digest)
+    report = find_report(home(), digest)
     if report is None:
         say(f"data not verified yet: {verify_command(data)}")
     else:
