@@ -1,7 +1,7 @@
 """The rim of every command: a mistake becomes one line on stderr and exit status 2; a bug keeps its traceback.
 
-Hydra's and OmegaConf's errors are translated here and nowhere else; a sweep's jobs are all composed and range-checked
-before the first one starts.
+A sweep's jobs are all composed and range-checked
+before the first one starts.  The words for Hydra's own errors are those of `hydra_errors`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
-from cxr_experiments.config.compose import CONF_DIR, leaf_keys, nearest, read_config
+from cxr_experiments.config.compose import CONF_DIR, read_config
+from cxr_experiments.config.hydra_errors import interruptions_kept, translate
 from cxr_experiments.config.sweep import JobEnd, keep_job, new_folder
 from cxr_experiments.errors import ConfigError, CxrError, Terminated
 
@@ -78,7 +79,7 @@ def run_command(
     signal.signal(signal.SIGTERM, _terminate)
     try:
         sys.argv[1:] = as_text(read_words(sys.argv[1:]))
-        with _full_errors():
+        with interruptions_kept(), _full_errors():
             sweep = check_sweep(config_name, schema)
             with _followed_by(after_sweep, sweep):
                 main()
@@ -200,52 +201,6 @@ def check_sweep(config_name: str, schema: type[Any]) -> Sweep | None:
         place = sys.argv.index(args.overrides[0]) if args.overrides else len(sys.argv)
         sys.argv.insert(place, f"hydra.sweep.dir={escaped(str(folder))}")
     return Sweep(folder, configs[0])
-
-
-def translate(error: Exception, schema: type[Any]) -> str:
-    """Hydra's five to eleven lines as one: what was typed, what is allowed, the nearest match."""
-    causes = list(_chain(error))
-    text = "\n".join(str(cause) for cause in causes)
-    for cause in causes:
-        if isinstance(cause, MissingConfigException) and cause.options:
-            group, _, option = (cause.missing_cfg_file or "").rpartition("/")
-            options = sorted(name for name in cause.options if "/" not in name)
-            return f"{group}={option}: no such option{nearest(option, options)}"
-        if isinstance(cause, OverrideParseException):
-            if "missing EQUAL" in text or "=" not in cause.override:
-                return f"cannot read the override {cause.override!r}: expected key=value"
-            typed, _, value = cause.override.partition("=")
-            return f"cannot read the override {cause.override!r}: quote the value, {typed}=\"'{value}'\""
-        if isinstance(cause, MissingMandatoryValue):
-            key = _found(r"full_key: (\S+)", text) or _found(r"Missing mandatory value: (\S+)", text)
-            return f"{key} has no value: give {key}=VALUE on the command line"
-    if "Ambiguous value for argument" in text:
-        return f"{_found('argument .(.+).$', text.splitlines()[0])}: one run takes one value; -m makes a run of each"
-    unknown = _found(r"Could not override '([^']+)'", text) or _found(r"Key '([^']+)' not in", text)
-    if unknown and unknown.startswith("study.factors"):
-        return f"{unknown}: the study has no such factor; +study.factors.NAME=[OPTION] adds one"
-    if unknown:
-        sections = {name.partition(".")[0] for name in leaf_keys(schema)} | {"experiment"}
-        groups = sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name in sections)
-        return f"{unknown}: no such key{nearest(unknown, sorted({*leaf_keys(schema), *groups}))}"
-    if "is not a ListConfig, list or tuple" in text:
-        return f"{_found(r'full_key: (.+)', text)}: expected a list, as [0, 1]"
-    if "is not Optional" in text:
-        return f"{_found(r'full_key: (.+)', text)}: needs a value, got null"
-    wrong = _found(r"Error merging override (\S+)", text) or _found(r"full_key: (\S+)", text)
-    reason = _found(r"(Value .* could not be converted to \w+)", text) or " ".join(str(causes[-1]).split())
-    return f"{wrong}: {reason}" if wrong else reason
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _found(pattern: str, text: str) -> str | None:
-    match = re.search(pattern, text)
-    return match.group(1) if match else None
 
 
 def as_text(arguments: list[str]) -> list[str]:

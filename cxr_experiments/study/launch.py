@@ -16,6 +16,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, RunMode
 from omegaconf import open_dict
 
+from cxr_experiments.config.hydra_errors import interruptions_kept
 from cxr_experiments.errors import CxrError, RunError, Terminated
 from cxr_experiments.study.cell import cell_file, run_cell
 from cxr_experiments.study.plan import Plan, PlannedCell, searchpath
@@ -34,7 +35,7 @@ def train_missing(plan: Plan) -> dict[str, str]:
     """Train the cells of the plan that no cell file answers, with a live table; label -> reason of the failed ones."""
     missing = unanswered(plan)
     try:
-        with watched(plan, missing):
+        with interruptions_kept(), watched(plan, missing):
             outcomes = launch(missing)
     except (KeyboardInterrupt, Terminated):
         done = len(plan.cells) - len(unanswered(plan))

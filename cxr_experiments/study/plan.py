@@ -14,8 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from cxr_experiments.config.command_line import escaped, translate
+from cxr_experiments.config.command_line import escaped
 from cxr_experiments.config.compose import home, leaf_values, read_config, register
+from cxr_experiments.config.hydra_errors import translate
 from cxr_experiments.config.identity import RESULT_AFFECTING, Identity, identify
 from cxr_experiments.config.schema import DataConfig, ExperimentConfig, SeedsConfig
 from cxr_experiments.config.seeds import derive, resolve_seeds
