@@ -13,16 +13,20 @@ import pytest
 from PIL import Image
 
 from cxr_experiments.config.commands import VerifyConfig
-from cxr_experiments.config.schema import DataConfig, TrackingConfig
+from cxr_experiments.config.schema import DataConfig, ExperimentConfig, SplitConfig, TrackingConfig
+from cxr_experiments.errors import LeakageError
 from cxr_experiments.images.fingerprints import Fingerprints, take_fingerprints
 from cxr_experiments.images.manifest import ImageRow, Manifest, load_pixels, read_manifest
 from cxr_experiments.images.phantom import PhantomRow, render
 from cxr_experiments.images.published import known
+from cxr_experiments.images.splits import make_split
+from cxr_experiments.images.store import open_store
 from cxr_experiments.record import console, data_report, tracking
 from cxr_experiments.record.data_report import DataReport, Finding
 from cxr_experiments.record.data_report.counts import check_counts
 from cxr_experiments.record.data_report.finding import Looked
 from cxr_experiments.record.data_report.kept import from_json
+from cxr_experiments.record.live_run import plan_run
 from cxr_experiments.record.tracking import RunCard
 from cxr_experiments.record.tracking.place import client_of
 
@@ -133,6 +137,21 @@ def test_byte_copy_across_splits_is_an_error_and_a_recoded_one_a_warning(tree: P
     assert "label-conflict" not in made.found
 
 
+def test_training_refuses_a_film_that_verify_found_on_both_sides_in_other_bytes(tree: Path) -> None:
+    home, content = tree.parent / "home", (tree / "train/PNEUMONIA/person1_bacteria_1.jpeg").read_bytes()
+    (tree / "test/PNEUMONIA/person50_bacteria_1.jpeg").write_bytes(content + b"\n")
+    data = DataConfig(source="kaggle", root=str(tree), image_size_px=32)
+    store = open_store(read_manifest(data), data, folder=home / "runs" / ".stores")
+    split = make_split(store.manifest, data, seed=0)
+    official = ExperimentConfig(experiment_name="leak", data=data)
+    assert plan_run(official, store, split, home / "runs"), "nobody has looked yet"
+    assert planted(tree).found["duplicate-across-splits"].level == "error"
+    with pytest.raises(LeakageError, match=r"verify found in these images: .*person50_bacteria_1.jpeg"):
+        plan_run(official, store, split, home / "runs")
+    control = replace(official, split=SplitConfig(kind="image_level"))
+    assert plan_run(control, store, split, home / "runs"), "a control may leak"
+
+
 def test_equal_pixels_under_both_labels_are_an_error_though_the_bytes_differ(tree: Path) -> None:
     source = tree / "train/NORMAL/IM-0002-0001.jpeg"
     content = source.read_bytes()
@@ -217,6 +236,23 @@ def test_folder_without_patients_says_so_and_names_copies_that_nothing_keeps_tog
     assert "Extreme sizes" in made.page
     for outside in ("http:", "https:", "<script", "<link", "url("):
         assert outside not in made.page, "the page needs no network"
+
+
+def test_a_class_that_is_exposed_otherwise_is_a_warning(tmp_path: Path) -> None:
+    """Nothing of the files tells the label (raw pixels, no compression), and every film shows the same anatomy."""
+    for number in range(80):
+        path = tmp_path / "films" / ("NORMAL", "PNEUMONIA")[number % 2] / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        brighter = film(number).point(lambda gray, more=60 * (number % 2): min(255, gray + more))
+        brighter.save(path, compress_level=0)
+    data = DataConfig(source="folder", root=str(tmp_path / "films"), patient_regex="([0-9]+)[.]png")
+    made = report_on(data, tmp_path / "home")
+    assert "brightness AUROC" in made.found["exposure-tells-label"].sentence
+    assert "higher in PNEUMONIA" in made.found["exposure-tells-label"].sentence
+    assert made.found["exposure-tells-label"].level == "warning"
+    assert "shortcut-available" not in made.found
+    table = next(one for one in made.report.tables if one.title == "Exposure by class")
+    assert [row[0] for row in table.rows] == ["brightness", "contrast", "sharpness"]
 
 
 def test_clean_phantoms_give_no_alarm_and_are_marked(tmp_path: Path) -> None:

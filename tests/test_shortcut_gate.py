@@ -175,6 +175,12 @@ def test_alarms_are_named_and_silence_has_two_meanings() -> None:
     assert told_alarms(()) == "not judged"
 
 
+def test_clean_is_not_said_where_no_alarm_could_ring() -> None:
+    few = [replace(one, num_images=8, num_patients=8) for one in LINES[1:] if one.heading != "available"]
+    assert told_alarms(few) == "not judged: used (too few images or patients for any alarm to ring)"
+    assert told_alarms([replace(one, num_images=40, num_patients=40) for one in few]) == "clean"
+
+
 def test_first_result_of_a_run_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = RunFolder(tmp_path)
     say_gate(folder, ShortcutsConfig(), synthetic=False)

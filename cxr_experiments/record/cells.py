@@ -27,7 +27,7 @@ from cxr_experiments.evidence.evaluation.csv_rows import csv_text, odd, parse_fl
 from cxr_experiments.evidence.metrics import sigmoid
 from cxr_experiments.images.stress import CHANGES
 from cxr_experiments.record.results import Costs
-from cxr_experiments.record.run_folder import RunFolder, read_json, read_json_lines, read_leakage, write_json
+from cxr_experiments.record.run_folder import RunFolder, read_json, read_json_lines, read_told, write_json
 
 # Command and paths stay behind: they speak of one machine.
 PROVENANCE = ("commit", "dirty", "python", "packages", "processor", "num_cores", "memory_gib")
@@ -98,7 +98,8 @@ def keep_cell(folder: RunFolder, cells: Path, card: CellCard) -> Path:
         "metrics": {one.name: one.value for one in read_scores(folder.file("scores.csv")) if np.isfinite(one.value)},
         "history": list(read_json_lines(folder.file("metrics.jsonl"))),
         "synthetic": folder.experiment_name.startswith("phantom-"),
-        "leaking": read_leakage(folder),
+        "leaking": read_told(folder, "leakage.json"),
+        "data_report": read_told(folder, "data_report.json"),
     }
     path = cells / f"{folder.run_id}.json"
     write_json(path, facts)

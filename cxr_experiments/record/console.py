@@ -122,9 +122,9 @@ def say_trained(run: LiveRun, evidence: Evidence, robustness: Robustness, costs:
 
 def say_leakage(folder: RunFolder, *, synthetic: bool) -> None:
     """The warning that belongs beside every score of a run whose split leaks."""
-    from cxr_experiments.record.run_folder import read_leakage
+    from cxr_experiments.record.run_folder import read_told
 
-    if told := read_leakage(folder):
+    if told := read_told(folder, "leakage.json"):
         say(told, synthetic=synthetic)
 
 

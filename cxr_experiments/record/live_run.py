@@ -19,12 +19,12 @@ from typing import Any
 from cxr_experiments.config.compose import write_config
 from cxr_experiments.config.identity import Identity, identify, package_version, run_name, told_params
 from cxr_experiments.config.schema import ExperimentConfig
-from cxr_experiments.errors import ConfigError, Terminated, TrackingError
+from cxr_experiments.errors import ConfigError, LeakageError, Terminated, TrackingError
 from cxr_experiments.images.manifest import Manifest
 from cxr_experiments.images.splits import Split, leaking_sentence, leaks_of, write_split
 from cxr_experiments.images.store import BadFile, Store
 from cxr_experiments.record import tracking
-from cxr_experiments.record.data_report.kept import data_tags
+from cxr_experiments.record.data_report.kept import STATE_TAG, data_tags, known_leak
 from cxr_experiments.record.epoch import Epoch
 from cxr_experiments.record.provenance import Provenance, collect_provenance, uncommitted_change
 from cxr_experiments.record.run_folder import (
@@ -45,6 +45,7 @@ from cxr_experiments.record.tracking import RunCard, TrackingPlace
 RECORDS = (
     "skipped_files.json",
     "leakage.json",
+    "data_report.json",
     "own_network.py",
     "config.yaml",
     "identity.json",
@@ -153,7 +154,10 @@ def plan_run(config: ExperimentConfig, store: Store, split: Split, runs: Path) -
 
     Raises:
         ConfigError: real images under a name that begins with phantom-.
+        LeakageError: `verify` found a film in training and in the official test, though in other bytes.
     """
+    if config.split.kind == "official" and (leak := known_leak(runs.parent, store.manifest.digest)):
+        raise LeakageError(f"verify found in these images: {leak}. Remove one side; verify names all of them")
     manifest, name = store.manifest, config.experiment_name
     if name.startswith("phantom-") and not manifest.synthetic:
         raise ConfigError(f"experiment_name={name}: names that begin with phantom- are for synthetic images")
@@ -181,11 +185,13 @@ def live_run(home: Path, plan: RunPlan) -> Iterator[LiveRun]:
     place = tracking.open_place(plan.config.tracking, home, plan.experiment_name)
     folder = claim(home / "runs", plan.experiment_name, plan.identity)
     try:
+        tags = data_tags(home, plan.manifest.digest)
         _write_plan(folder, plan)
+        write_json(folder.file("data_report.json"), {"dataset_digest": plan.manifest.digest, "told": tags[STATE_TAG]})
         write_split(folder.file("split.csv"), plan.manifest, plan.split)
         write_json(folder.file("provenance.json"), asdict(provenance))
         folder.file("uncommitted.diff").write_text(uncommitted_change(), encoding="utf-8")
-        mlflow_id = tracking.start_run(place, _card(plan, provenance, data_tags(home, plan.manifest.digest)))
+        mlflow_id = tracking.start_run(place, _card(plan, provenance, tags))
     except BaseException as error:
         record_event(folder, FAILED, f"{type(error).__name__}: {error}")
         raise

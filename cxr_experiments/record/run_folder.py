@@ -199,9 +199,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_leakage(folder: RunFolder) -> str:
-    """By how much the run's split lets patients stand on both sides, in words; "" for a run that does not."""
-    path = folder.file("leakage.json")
+def read_told(folder: RunFolder, name: str) -> str:
+    """What leakage.json (by how much the split leaks) or data_report.json (what verify found) tells; "" without it."""
+    path = folder.file(name)
     return str(read_json(path).get("told", "")) if path.is_file() else ""
 
 

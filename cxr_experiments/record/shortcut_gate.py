@@ -18,6 +18,7 @@ from cxr_experiments.evidence.shortcuts import (
     at_levels,
     of_data,
     read_associations,
+    unjudgeable,
     write_associations,
     write_swapped,
 )
@@ -66,10 +67,13 @@ def read_gate(folder: RunFolder, levels: ShortcutsConfig | None = None) -> tuple
 
 
 def told_alarms(found: Sequence[Association]) -> str:
-    """The alarms that ring, `clean` without one, `not judged` without a gate; what MLflow shows as cxr.shortcuts."""
+    """The alarms that ring; else `clean`, or under which headings none could; what MLflow shows as cxr.shortcuts."""
     if not found:
         return NOT_JUDGED
-    return "; ".join(one.label for one in found if one.rings) or CLEAN
+    if alarms := [one.label for one in found if one.rings]:
+        return "; ".join(alarms)
+    silent = unjudgeable(found)
+    return f"{NOT_JUDGED}: {', '.join(silent)} (too few images or patients for any alarm to ring)" if silent else CLEAN
 
 
 def say_gate(folder: RunFolder, levels: ShortcutsConfig, *, synthetic: bool) -> None:

@@ -180,6 +180,8 @@ def _data_card(stored: Sequence[StoredCell]) -> dict[str, str]:
         "official test split against training": f"patient_rule={config['data.patient_rule']}",
         "training images": f"{costs['num_train']:,} (first repetition)",
     }
+    if found := facts.get("data_report"):  # nor this
+        card["looked at by verify, when the first cell was trained"] = str(found)
     if (kind := config.get("split.kind", "official")) != "official":  # cells of before the choice have no such key
         card["split"] = f"{kind}, all images divided anew"
     for split, rows in counted.items():

@@ -18,7 +18,7 @@ class Association:
     """One line of the shortcut gate.
 
     Attributes:
-        heading: "available", "visible", "used", "probe" or "shift".
+        heading: "available", "visible", "used", "probe", "exposure" or "shift".
         name: the property, probe or change.
         within: the class that it was measured in; "" for both together.
         auroc: in [0, 1]; for the border swap a difference of two AUROCs; NaN when there is nothing to measure.

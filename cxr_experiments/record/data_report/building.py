@@ -9,7 +9,7 @@ from datetime import datetime
 import numpy as np
 
 from cxr_experiments.config.commands import ShortcutsConfig, VerifyConfig
-from cxr_experiments.evidence.shortcuts import Association, available, split_shift, visible
+from cxr_experiments.evidence.shortcuts import Association, available, exposure, split_shift, visible
 from cxr_experiments.images.duplicates import find_near_duplicates, pixel_duplicates
 from cxr_experiments.images.fingerprints import Fingerprints
 from cxr_experiments.images.manifest import Manifest
@@ -88,10 +88,13 @@ def _associations(
     if set(usable.labels.tolist()) != {0, 1}:
         return ()
     prepared = fingerprints.prepared
+    measures = {name: getattr(fingerprints, name) for name in ("brightness", "contrast", "sharpness")}
     if fingerprints.bad_files:
-        prepared = prepared[np.flatnonzero(fingerprints.readable)]
+        good = np.flatnonzero(fingerprints.readable)
+        prepared, measures = prepared[good], {name: values[good] for name, values in measures.items()}
     return (
         *available(usable, level=shortcuts.available_auroc),
         *visible(prepared, usable, level=shortcuts.visible_auroc),
+        *exposure(measures, usable),
         *split_shift(prepared, usable),
     )

@@ -23,11 +23,13 @@ from cxr_experiments.evidence.evaluation.csv_rows import write_text
 from cxr_experiments.evidence.shortcuts import Association
 from cxr_experiments.images.fingerprints import fingerprint_code
 from cxr_experiments.images.manifest import Manifest
-from cxr_experiments.record.data_report.finding import LEVELS, DataReport, Finding
+from cxr_experiments.record.data_report.finding import ERROR, LEVELS, DataReport, Finding
 from cxr_experiments.record.report.tables import Table
 
 NOT_VERIFIED = "not verified"
 STATE_TAG, LINK_TAG = "cxr.data_report", "cxr.data_report_link"
+# Errors that training refuses: scores on these images would be too good.
+LEAKS = ("duplicate-across-splits", "patient-across-splits")
 _FORMAT = 1
 _CODE = ("record/data_report/*.py", "evidence/shortcuts/*.py", "images/duplicates/*.py", "images/published.py")
 
@@ -109,6 +111,13 @@ def from_json(text: str) -> DataReport:
     )
     values["associations"] = tuple(_association(one) for one in told["associations"])
     return DataReport(**values)
+
+
+def known_leak(home: Path, digest: str) -> str:
+    """What `verify` found on both sides of the official split, in words; "" when nothing is known of it."""
+    report = find_report(home, digest)
+    leaks = [one for one in report.findings if one.level == ERROR and one.code in LEAKS] if report else []
+    return "; ".join(f"{one.sentence} ({one.listed(1)[0]})" for one in leaks)
 
 
 def data_tags(home: Path, digest: str) -> dict[str, str]:
