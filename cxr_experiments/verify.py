@@ -78,18 +78,18 @@ def tell(config: VerifyConfig, report: DataReport, folder: Path) -> None:
     """The report on the terminal, or as JSON, and as files where they were asked for."""
     from cxr_experiments.record import console, data_report
 
-    if config.json == "-":
-        sys.stdout.write(data_report.to_json(report))
-    else:
-        console.say("\n".join(data_report.terminal_lines(report)), synthetic=report.synthetic)
-        console.say(f"\nreport: {folder / 'report.html'} (again=true looks anew)")
-    try:
+    try:  # before the terminal, whose reader may have read enough (`| head`)
         if config.json not in (None, "-"):
             Path(config.json).write_text(data_report.to_json(report), encoding="utf-8")
         if config.html:
             shutil.copyfile(folder / "report.html", config.html)
     except OSError as error:
         raise ConfigError(f"the report cannot be written to {error.filename}: {error.strerror}") from error
+    if config.json == "-":
+        sys.stdout.write(data_report.to_json(report))
+    else:
+        console.say("\n".join(data_report.terminal_lines(report)), synthetic=report.synthetic)
+        console.say(f"\nreport: {folder / 'report.html'} (again=true looks anew)")
 
 
 def check_target(key: str, target: str | None) -> None:

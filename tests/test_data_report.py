@@ -238,6 +238,21 @@ def test_folder_without_patients_says_so_and_names_copies_that_nothing_keeps_tog
         assert outside not in made.page, "the page needs no network"
 
 
+def test_odd_names_and_stray_files_stop_nothing_and_are_shown_escaped(tmp_path: Path) -> None:
+    for number in range(6):
+        path = tmp_path / "films" / ("NORMAL", "PNEUMONIA")[number % 2] / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        film(number).save(path)
+    (tmp_path / "films" / "NORMAL" / "README").write_text("no film")
+    (tmp_path / "films" / "NORMAL" / "7\x1b[31mred.png").write_text("no film either")
+    data = DataConfig(source="folder", root=str(tmp_path / "films"), patient_regex="/([0-9]+)")
+    made = report_on(data, tmp_path / "home")
+    assert made.found["unreadable"].files == (("NORMAL/7\x1b[31mred.png",), ("NORMAL/README",))
+    told = "\n".join(data_report.terminal_lines(made.report))
+    assert "\x1b" not in told
+    assert r"NORMAL/7\x1b[31mred.png: " in told
+
+
 def test_a_class_that_is_exposed_otherwise_is_a_warning(tmp_path: Path) -> None:
     """Nothing of the files tells the label (raw pixels, no compression), and every film shows the same anatomy."""
     for number in range(80):

@@ -253,13 +253,13 @@ def _reason(error: BaseException, patience: Patience) -> str:
     causes = list(_causes(error))
     kinds: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
         (urllib3.exceptions.NameResolutionError, "the host's name was not found"),
+        (requests.exceptions.ProxyError, "the proxy could not be reached"),  # before what it hides
         (ConnectionRefusedError, "the connection was refused"),
         ((urllib3.exceptions.ConnectTimeoutError, requests.ConnectTimeout), f"no answer in {patience.connect_s:g} s"),
         (
             (urllib3.exceptions.ReadTimeoutError, requests.ReadTimeout, TimeoutError),
             f"nothing came for {patience.stall_s:g} s",
         ),
-        (requests.exceptions.ProxyError, "the proxy could not be reached"),
         ((urllib3.exceptions.ProtocolError, ConnectionError), "the connection was cut"),
     )
     found = (words for kind, words in kinds if any(isinstance(cause, kind) for cause in causes))

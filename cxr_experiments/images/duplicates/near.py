@@ -77,14 +77,6 @@ def find_near_duplicates(fingerprints: Fingerprints) -> NearDuplicates:
     return _joined(fingerprints.film, numbers[order], hashes, position[order])
 
 
-def detail_correlation(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> Floats:
-    """(k,) float32 in [-1, 1]: how alike two stacks of films (k, 64, 64) uint8 are in what is finer than 5 px of 64.
-
-    A blank film correlates with nothing: 0.
-    """
-    return np.asarray((_details(left) * _details(right)).sum(axis=(1, 2)), dtype=np.float32)
-
-
 def _joined(film: NDArray[np.uint8], numbers: NDArray[np.int64], hashes: Floats, position: Floats) -> NearDuplicates:
     """Compare tile by tile along `position`, and join what is confirmed."""
     parent = np.arange(len(numbers))
@@ -130,7 +122,7 @@ def _confirm(
     if not len(left):
         return 0
     places, where = np.unique(np.stack([left, right]), return_inverse=True)  # a film of many pairs is looked at once
-    details = _details(film[numbers[places]])
+    details = details_of(film[numbers[places]])
     first, second = where.reshape(2, -1)
     alike = np.einsum("kij,kij->k", details[first], details[second]) >= DETAIL_CORRELATION
     num_joined = 0
@@ -166,7 +158,7 @@ def _cosines() -> Floats:
     return np.asarray(basis * np.sqrt(2 / _HASH_PX), dtype=np.float32)
 
 
-def _details(film: NDArray[np.uint8]) -> Floats:
+def details_of(film: NDArray[np.uint8]) -> Floats:
     """(k, 64, 64) float32 of length one, or 0 where a film is blank: the film less the mean around each pixel."""
     gray = film.astype(np.float32)
     edge = _SMOOTH // 2

@@ -60,7 +60,8 @@ def read_folder(data: DataConfig) -> Manifest:
 def _row(root: Path, path: Path, label: int, contents: Contents, pattern: re.Pattern[str] | None) -> ImageRow:
     image_id = path.relative_to(root).as_posix()
     # A stray file of another kind has no patient; the store names it as a bad one.
-    patient = patient_in(image_id, pattern) if pattern and may_be_image(path) else contents.patient
+    is_image = has_image_suffix(path) or (may_be_image(path) and contents.header.mode)
+    patient = patient_in(image_id, pattern) if pattern and is_image else contents.patient
     return ImageRow(
         image_id=image_id,
         path=str(path),

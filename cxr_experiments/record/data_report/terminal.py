@@ -23,8 +23,13 @@ def terminal_lines(report: DataReport) -> list[str]:
     return lines
 
 
+def _printable(name: str) -> str:
+    """A file's name may hold what colours or clears a terminal; it is shown as an escape."""
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in name)
+
+
 def _finding_lines(finding: Finding) -> list[str]:
     lines = [f"{finding.level.upper()} {finding.code}: {finding.sentence}", f"    {finding.advice}"]
-    lines += [f"    {line}" for line in finding.listed(NUM_NAMED)]
+    lines += [f"    {_printable(line)}" for line in finding.listed(NUM_NAMED)]
     rest = len(finding.files) - NUM_NAMED
     return [*lines, f"    and {rest:,} more"] if rest > 0 else lines
