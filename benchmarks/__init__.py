@@ -1,0 +1,1 @@
+"""What is promised of speed, memory and statistics, measured: `python -m benchmarks` runs all that have `rows`."""
