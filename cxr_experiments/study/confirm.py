@@ -33,7 +33,7 @@ def confirm(plan: Plan) -> None:
         ConfigError: the primary metric does not exist on a test split.
         RunError: a cell is missing, or its model is not on this machine.
     """
-    from cxr_experiments import evaluate
+    from cxr_experiments.evaluate.one_run import evaluate_locked
 
     if plan.spec.primary_metric in ON_VALIDATION:
         raise ConfigError(
@@ -53,7 +53,7 @@ def confirm(plan: Plan) -> None:
     _record_opening(plan, lock)
     for number, cell in enumerate(unopened, start=1):
         folder = folders[cell.identity.run_id]
-        evaluate.evaluate_locked(folder, cell.config.data.root)
+        evaluate_locked(folder, cell.config.data.root)
         keep_cell(folder, cell_file(cell.card, folder.run_id).parent, cell.card)
         console.say(f"test split seen by {cell.label} ({number} of {len(unopened)})")
 
