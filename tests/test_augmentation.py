@@ -79,6 +79,24 @@ def test_translation_moves_right_and_down_by_whole_pixels_and_leaves_black(right
     assert np.abs(warped(images, shift_x=right / side, shift_y=down / side) - expected).max() <= 1
 
 
+def test_half_the_side_is_the_mean_of_four_pixels_and_keeps_the_places() -> None:
+    images = noise(height=20, width=20)
+    small = make_augmentation(STILL)(tf.constant(images), seed(), tf.constant(10)).numpy()
+    means = images.reshape(4, 10, 2, 10, 2, 1).astype(float).mean(axis=(2, 4))
+    assert small.dtype == np.uint8
+    assert np.abs(small - means).max() <= 0.5
+
+
+def test_smaller_output_shows_the_same_warp() -> None:
+    """A smooth picture, turned and moved at full size and scaled, or both at once."""
+    across = np.linspace(0, 200, 32)
+    picture = np.sqrt(np.outer(across, across)).astype(np.uint8)[None, :, :, None]
+    warp = still_warp(1, rotation_radians=0.3, shift_x=0.05, scale=1.3, crop_width=0.8, crop_x=0.7)
+    whole = apply_warp(tf.cast(picture, tf.float32), warp, fill_mode="nearest")
+    once = apply_warp(tf.cast(picture, tf.float32), warp, fill_mode="nearest", side_px=tf.constant(16))
+    assert np.abs(once.numpy() - tf.nn.avg_pool2d(whole, 2, 2, "VALID").numpy()).max() < 3.0
+
+
 def test_mirror_is_the_picture_reversed_left_to_right() -> None:
     images = noise()
     assert np.array_equal(warped(images, mirror=-1.0), images[:, :, ::-1])

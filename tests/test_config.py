@@ -153,12 +153,14 @@ def test_mission_sweep_composes() -> None:
         ("experiment_name=../outside", "expected a plain folder name"),
         ("data.classes=[A,A]", "the two classes must differ"),
         ("schedule.warmup_epochs=40", "leaves nothing of training.epochs=40"),
+        ("resolution=progressive model=flatten", "resolution=progressive is not possible with pooling=flatten"),
+        ("resolution=progressive pipeline=keras_directory", "resolution=progressive needs pipeline=store"),
         ("data=[kaggle,folder]", "expected one option of the group data"),
     ],
 )
 def test_wrong_value_is_one_line_that_names_it(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        composed(override)
+        composed(*override.split(" "))
     assert "\n" not in str(caught.value)
 
 

@@ -17,6 +17,7 @@ from cxr_experiments.config.schema import (
     ExperimentConfig,
     ImbalanceConfig,
     PipelineConfig,
+    ResolutionConfig,
     TrainingConfig,
 )
 from cxr_experiments.config.seeds import Seeds, resolve_seeds
@@ -33,6 +34,7 @@ from cxr_experiments.learning.pipeline import (
     evaluation_batches,
     make_pipeline,
     training_batches,
+    training_sides,
 )
 
 STILL = AugmentationConfig(0.0, 0.0, 0.0, contrast_fraction=0.0)
@@ -78,6 +80,38 @@ def test_order_differs_between_epochs_and_between_seeds_and_repeats_with_the_see
     assert first == rows_by_epoch()
     assert first != rows_by_epoch(seeds=replace(SEEDS, order=SEEDS.order + 1))
     assert first == rows_by_epoch(seeds=replace(SEEDS, augmentation=1, init=2, dropout=3, split=4))
+
+
+def test_small_images_come_first_and_the_last_epochs_are_whole() -> None:
+    """10 epochs of 128 px from a half on, whole after 0.7: 64 + 64 e / 7, to the nearest multiple of 16."""
+    config = replace(
+        CONFIG,
+        data=DataConfig(image_size_px=128),
+        training=TrainingConfig(epochs=10),
+        resolution=ResolutionConfig("progressive"),
+    )
+    sides = training_sides(config)
+    assert sides is not None
+    assert sides.tolist() == [64, 80, 80, 96, 96, 112, 112, 128, 128, 128]
+    assert training_sides(replace(config, resolution=ResolutionConfig())) is None
+
+
+def test_sides_never_fall_below_what_the_blocks_can_halve() -> None:
+    config = replace(CONFIG, data=DataConfig(image_size_px=40), resolution=ResolutionConfig("progressive", 0.1))
+    sides = training_sides(config)
+    assert sides is not None
+    assert sides.tolist() == [32, 32, 40]
+
+
+def test_growing_images_reach_the_batches_with_the_rows_of_ever() -> None:
+    images = np.broadcast_to(np.arange(50, dtype=np.uint8)[:, None, None, None], (50, 64, 64, 1))
+    config = replace(CONFIG, data=DataConfig(image_size_px=64), resolution=ResolutionConfig("progressive"))
+    dataset = training_batches(
+        Source(images, LABELS, np.arange(10, 45)), config, SEEDS, make_augmentation(config.augmentation)
+    )
+    batches = [batch for batch, _ in dataset.as_numpy_iterator()]
+    assert [batch.shape[1:] for batch in batches[::5]] == [(32, 32, 1), (48, 48, 1), (64, 64, 1)]
+    assert [batch[:, 0, 0, 0].tolist() for batch in batches] == [batch[:, 0, 0, 0].tolist() for batch in batches_of()]
 
 
 def test_labels_travel_with_their_images() -> None:

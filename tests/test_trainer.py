@@ -22,12 +22,15 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from cxr_experiments.config.schema import (
+    AveragingConfig,
     DataConfig,
     DepthConfig,
     ExperimentConfig,
     ImbalanceConfig,
+    ModelConfig,
     OptimizerConfig,
     PoolingConfig,
+    ResolutionConfig,
     ScheduleConfig,
     TrainingConfig,
 )
@@ -210,6 +213,69 @@ def test_weights_of_the_lowest_validation_loss_are_put_back_and_training_stops()
     logits = logit_function(model)(images[NUM_TRAIN:])
     assert losses[trained.best_epoch] == pytest.approx(log_loss(logits, 1 - labels[NUM_TRAIN:]), rel=1e-5)
     assert losses[-1] > losses[trained.best_epoch]
+
+
+def test_weights_of_the_last_epoch_are_kept_when_asked_for() -> None:
+    config = replace(PLAIN, training=replace(PLAIN.training, epochs=3, keep="last"))
+    images, labels = tiny_images(), tiny_labels()
+    turned = evaluation_batches(images, 1 - labels, np.arange(NUM_TRAIN, len(images)), 8)
+    model, trained = trained_on(config, replace(pipeline_of(config), val=turned))
+    losses = [record.metrics["val_loss"] for record in trained.history]
+    assert trained.best_epoch == 2
+    assert np.argmin(losses) != 2
+    logits = logit_function(model)(images[NUM_TRAIN:])
+    assert losses[2] == pytest.approx(log_loss(logits, 1 - labels[NUM_TRAIN:]), rel=1e-5)
+
+
+def test_average_of_the_weights_is_validated_and_kept() -> None:
+    """One step an epoch under decay d: the average after step t is d average + (1 - d) weights, by hand."""
+    config = replace(
+        PLAIN, training=TrainingConfig(epochs=4, batch_size=NUM_TRAIN, patience=0, keep="last", deterministic=True)
+    )
+    averaged = replace(config, averaging=AveragingConfig("ema", decay=0.5))
+    weights = []
+    for epochs in range(1, 5):  # the raw weights after each step: the rate must not depend on the number of epochs
+        raw = replace(config, training=replace(config.training, epochs=epochs), schedule=ScheduleConfig())
+        weights.append(trained_on(raw)[0].get_layer("logit").get_weights()[0])
+    average = weights[0]
+    for later in weights[1:]:
+        average = 0.5 * average + 0.5 * later
+    model, trained = trained_on(replace(averaged, schedule=ScheduleConfig()))
+    assert model.get_layer("logit").get_weights()[0] == pytest.approx(average, rel=1e-5)
+    images, labels = tiny_images()[NUM_TRAIN:], tiny_labels()[NUM_TRAIN:]
+    told = trained.history[-1].metrics["val_loss"]
+    assert told == pytest.approx(log_loss(logit_function(model)(images), labels), rel=1e-5)
+
+
+def test_smoothed_targets_enter_the_losses() -> None:
+    """By definition: targets 0.1 and 0.9 under a smoothing of 0.2."""
+    config = replace(PLAIN, training=replace(PLAIN.training, epochs=1, label_smoothing=0.2))
+    model, trained = trained_on(config)
+    logits = logit_function(model)(tiny_images()[NUM_TRAIN:])
+    targets = 0.8 * tiny_labels()[NUM_TRAIN:] + 0.1
+    assert trained.history[0].metrics["val_loss"] == pytest.approx(log_loss(logits, targets), rel=1e-5)
+
+
+def test_growing_images_train_and_the_model_takes_the_full_size(plain: Told) -> None:
+    config = replace(PLAIN, data=DataConfig(image_size_px=32), resolution=ResolutionConfig("progressive"))
+    noise = np.random.default_rng(0).integers(0, 128, (NUM_TRAIN + NUM_VAL, 32, 32, 1), dtype=np.uint8)
+    images, labels = noise + 64 * tiny_labels().astype(np.uint8)[:, None, None, None], tiny_labels()
+    val = evaluation_batches(images, labels, np.arange(NUM_TRAIN, len(images)), 8)
+    source = Source(images, labels, np.arange(NUM_TRAIN))
+    train = training_batches(source, config, resolve_seeds(config), make_augmentation(config.augmentation))
+    model, trained = trained_on(config, replace(pipeline_of(PLAIN), train=train, val=val))
+    assert trained.history[-1].metrics["loss"] < 0.5 * trained.history[0].metrics["loss"]
+    assert model.input.shape == (None, 32, 32, 1)
+
+
+def test_net_of_ones_own_for_one_size_refuses_growing_images(tmp_path: Path) -> None:
+    path = tmp_path / "flat.py"
+    path.write_text(
+        "import keras\n\ndef build(inputs, seed):\n    return keras.layers.Dense(4)(keras.layers.Flatten()(inputs))\n"
+    )
+    config = replace(PLAIN, model=ModelConfig(f"{path}:build"), resolution=ResolutionConfig("progressive"))
+    with pytest.raises(ConfigError, match="resolution=progressive trains on images of several sizes"):
+        trained_on(config)
 
 
 def log_loss(logits: NDArray[np.float64], labels: NDArray[np.int8]) -> float:

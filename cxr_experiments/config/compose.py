@@ -170,6 +170,7 @@ def check_together(config: ExperimentConfig) -> None:
             f"schedule.warmup_epochs={config.schedule.warmup_epochs} leaves nothing of "
             f"training.epochs={config.training.epochs}"
         )
+    _check_resolution(config)
     if config.data.num_folds == 1 or config.data.fold >= max(1, config.data.num_folds):
         raise ConfigError(
             f"data.fold={config.data.fold} of data.num_folds={config.data.num_folds}: "
@@ -186,6 +187,19 @@ def check_together(config: ExperimentConfig) -> None:
         or config.experiment_name[0] == "."
     ):
         raise ConfigError(f"experiment_name={config.experiment_name!r}: expected a plain folder name, without / or :")
+
+
+def _check_resolution(config: ExperimentConfig) -> None:
+    """Images of changing size fit neither a flattened map nor Keras' own loader."""
+    if config.resolution.kind == "full":
+        return
+    if config.model.builder is None and config.pooling.kind not in ("gap", "gmp"):
+        raise ConfigError(
+            f"resolution=progressive is not possible with pooling={config.pooling.kind}, whose dense layer fits one "
+            "image size: use pooling=gap or pooling=gmp, or resolution=full"
+        )
+    if config.pipeline.kind != "store":
+        raise ConfigError("resolution=progressive needs pipeline=store: Keras' own loader gives one size")
 
 
 def check_data(data: DataConfig) -> None:

@@ -23,7 +23,7 @@ from cxr_experiments.errors import ConfigError
 # The groups whose every leaf enters; `tracking`, names, `rerun` and `choices` do not change a result.
 RESULT_AFFECTING = (
     *("data", "split", "augmentation", "depth", "pooling", "optimizer"),
-    *("schedule", "imbalance", "training", "pipeline", "threshold"),
+    *("schedule", "resolution", "averaging", "imbalance", "training", "pipeline", "threshold"),
 )
 # Where the files lie does not change them: their digest is in.
 PATHS = {"data": ("root", "csv_file")}

@@ -135,13 +135,32 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
+class ResolutionConfig:
+    """The side of a training image over the epochs; validation and every later use see data.image_size_px."""
+
+    kind: str = choice("full", ("full", "progressive"), "progressive: small images first, which train faster")
+    start_fraction: float = number(0.5, 0.1, 1.0, "fraction of the side", "progressive: side in the first epoch")
+    full_after: float = number(0.7, 0.0, 1.0, "fraction of the epochs", "progressive: from here on at full size")
+
+
+@dataclass(frozen=True)
+class AveragingConfig:
+    """Whether validation and the kept model use the weights themselves or their average over the last steps."""
+
+    kind: str = choice("none", ("none", "ema"), "ema: exponential moving average of the weights")
+    decay: float = number(0.99, 0.0, 0.99999, "per step", "ema: weight of the past; 0.99 averages some 100 steps")
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
-    """How long, in which batches, in which precision."""
+    """How long, in which batches, in which precision, against which targets, and which epoch is kept."""
 
     epochs: int = number(40, 1, 10_000, "epochs", "at most so many")
     batch_size: int = number(32, 1, 4096, "images")
     patience: int = number(6, 0, 10_000, "epochs", "stop after so many without progress; 0 never stops early")
     precision: str = choice("float32", ("float32", "mixed_bfloat16"))
+    label_smoothing: float = number(0.0, 0.0, 0.5, "", "targets become x / 2 and 1 - x / 2; val_loss is taken so too")
+    keep: str = choice("best", ("best", "last"), "weights kept: of the lowest validation loss, or of the last epoch")
     deterministic: bool = free(True, "TensorFlow's op determinism: bitwise the same run on the same machine")
 
 
@@ -201,6 +220,8 @@ class ExperimentConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    resolution: ResolutionConfig = field(default_factory=ResolutionConfig)
+    averaging: AveragingConfig = field(default_factory=AveragingConfig)
     imbalance: ImbalanceConfig = field(default_factory=ImbalanceConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)

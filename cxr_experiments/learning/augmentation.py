@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from cxr_experiments.config.schema import AugmentationConfig
 
-Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+Augmentation = Callable[..., tf.Tensor]  # (images, seed) or (images, seed, side_px), see make_augmentation
 
 # Row of the table of draws that each choice reads: switching one choice on leaves the draws of the others alone.
 _ROTATION, _SHIFT_X, _SHIFT_Y, _ZOOM, _FLIP, _AREA, _ASPECT, _CROP_X, _CROP_Y, _CONTRAST, _BRIGHTNESS = range(11)
@@ -46,38 +46,45 @@ def make_augmentation(config: AugmentationConfig) -> Augmentation:
     """The random change of one batch that `config` describes.
 
     Returns:
-        A function (images (n, height, width, 1) uint8, seed (2,) int32) -> (n, height, width, 1) uint8.  When every
-        range of `config` is empty it returns its argument itself.
+        A function (images (n, height, width, 1) uint8, seed (2,) int32, side_px) -> uint8 of the same shape, or
+        (n, side_px, side_px, 1) with a scalar int32 instead of None: scaling is part of the warp.  When every range of
+        `config` is empty and side_px is None it returns its argument itself.
     """
     warps, shades = _changes_geometry(config), config.contrast_fraction > 0 or config.brightness_fraction > 0
-    if not warps and not shades:
-        return lambda images, seed: images
 
-    def augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def augment(images: tf.Tensor, seed: tf.Tensor, side_px: tf.Tensor | None = None) -> tf.Tensor:
+        if side_px is None and not warps and not shades:
+            return images
         draws = tf.random.stateless_uniform((11, tf.shape(images)[0]), seed, alg="philox")
         changed = tf.cast(images, tf.float32)
-        if warps:
-            changed = apply_warp(changed, _draw_warp(config, draws), fill_mode=config.fill_mode)
+        if warps or side_px is not None:
+            changed = apply_warp(changed, _draw_warp(config, draws), fill_mode=config.fill_mode, side_px=side_px)
         if shades:
             contrast = _between(draws[_CONTRAST], 1 - config.contrast_fraction, 1 + config.contrast_fraction)
             brightness = _between(draws[_BRIGHTNESS], -config.brightness_fraction, config.brightness_fraction)
             changed = shade(changed, contrast, 255 * brightness)
         changed = tf.cast(tf.clip_by_value(tf.round(changed), 0.0, 255.0), tf.uint8)
-        return tf.ensure_shape(changed, images.shape)
+        return tf.ensure_shape(changed, images.shape if side_px is None else (images.shape[0], None, None, 1))
 
     return augment
 
 
-def apply_warp(images: tf.Tensor, warp: Warp, *, fill_mode: str) -> tf.Tensor:
+def apply_warp(images: tf.Tensor, warp: Warp, *, fill_mode: str, side_px: tf.Tensor | None = None) -> tf.Tensor:
     """The images after `warp`, bilinear, float32 (n, height, width, 1) in the range of the input.
 
     Args:
         images: (n, height, width, 1) float32.
         warp: One entry per image.
         fill_mode: What stands outside the film: `constant` (black), `nearest` or `reflect`.
+        side_px: Scalar int32; the result is (n, side_px, side_px, 1), scaled within the same interpolation.  At half
+            the side each pixel is the mean of four; below that bilinear reading leaves some out.
     """
     shape = tf.shape(images)[1:3]
-    matrices = warp_matrices(warp, tf.cast(shape[0], tf.float32), tf.cast(shape[1], tf.float32))
+    sides = tf.cast(shape, tf.float32)
+    matrices = warp_matrices(warp, sides[0], sides[1])
+    if side_px is not None:
+        shape = tf.stack([side_px, side_px])
+        matrices = _from_smaller(matrices, sides / tf.cast(shape, tf.float32))
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=images,
         transforms=matrices,
@@ -113,6 +120,18 @@ def warp_matrices(warp: Warp, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     offset_y = crop_middle_y - down_x * from_x - down_y * from_y
     zero = tf.zeros_like(cos)
     return tf.stack([across_x, across_y, offset_x, down_x, down_y, offset_y, zero, zero], axis=1)
+
+
+def _from_smaller(matrices: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+    """Warp matrices (n, 8) for an output grid whose pixels are `scale` (height, width) times as large.
+
+    The middle of small pixel x lies at (x + 1/2) scale - 1/2 of the large grid.
+    """
+    a0, a1, a2, b0, b1, b2, c0, c1 = tf.unstack(matrices, axis=1)
+    down, across = scale[0], scale[1]
+    offset_x, offset_y = (across - 1) / 2, (down - 1) / 2
+    a2, b2 = a2 + a0 * offset_x + a1 * offset_y, b2 + b0 * offset_x + b1 * offset_y
+    return tf.stack([a0 * across, a1 * down, a2, b0 * across, b1 * down, b2, c0, c1], axis=1)
 
 
 def shade(images: tf.Tensor, contrast: tf.Tensor, brightness: tf.Tensor) -> tf.Tensor:

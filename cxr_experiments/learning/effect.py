@@ -62,6 +62,8 @@ def effects(config: ExperimentConfig, films: NDArray[np.uint8]) -> Effects:
     schedule = tuple(float(rate(int(step))) if callable(rate) else float(rate) for step in steps)
     options = {f"training.{name}": value for name, value in asdict(config.training).items()}
     options |= {"imbalance": config.imbalance.kind, "pipeline": config.pipeline.kind}
+    options |= {f"resolution.{name}": value for name, value in asdict(config.resolution).items()}
+    options |= {f"averaging.{name}": value for name, value in asdict(config.averaging).items()}
     options |= {f"threshold.{name}": value for name, value in asdict(config.threshold).items()}
     return Effects(
         graph=_graph(model),

@@ -119,13 +119,30 @@ def epoch_order(
     return generator.permutation(np.concatenate(drawn))
 
 
+def training_sides(config: ExperimentConfig) -> NDArray[np.int32] | None:
+    """Side in px of the training images of each epoch, (epochs,); None where it is always that of the store.
+
+    Under resolution=progressive it grows evenly from `start_fraction` of the full side to all of it at `full_after` of
+    the epochs, in multiples of 16 px: sizes that four poolings halve without a rest, and few enough of them.
+    """
+    resolution, full = config.resolution, config.data.image_size_px
+    if resolution.kind == "full":
+        return None
+    reached = np.arange(config.training.epochs) / max(1.0, resolution.full_after * config.training.epochs)
+    reached[-1] = 1.0  # the last epoch is whole, whatever was asked: validation is
+    wanted = full * np.minimum(1.0, resolution.start_fraction + (1 - resolution.start_fraction) * reached)
+    smallest = 2 ** len(config.depth.filters)  # each block halves the image
+    sides = np.maximum(16 * np.round(wanted / 16), smallest)
+    return np.where(wanted >= full, full, np.minimum(sides, full)).astype(np.int32)
+
+
 def training_batches(
     source: Source, config: ExperimentConfig, seeds: Seeds, augment: Augmentation, *, first_step: int = 0
 ) -> tf.data.Dataset:
     """All batches of all epochs, from step `first_step` on; the last, shorter batch of an epoch is kept.
 
     Batch number `step` (counted over epochs) holds a piece of `epoch_order` of its epoch, augmented under the seed
-    (seeds.augmentation, step).
+    (seeds.augmentation, step), at the side that `training_sides` gives its epoch.
 
     Returns:
         Dataset of (images (b, size, size, 1) uint8, labels (b, 1) float32).
@@ -145,9 +162,11 @@ def training_batches(
         epoch, step_in_epoch = divmod(step, steps_per_epoch)
         return order(epoch)[step_in_epoch * batch_size : (step_in_epoch + 1) * batch_size]
 
+    sides = training_sides(config)
+
     def augmented(step: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         seed = tf.stack([tf.constant(seeds.augmentation, tf.int32), tf.cast(step, tf.int32)])
-        return augment(images, seed), labels
+        return augment(images, seed, None if sides is None else tf.gather(sides, step // steps_per_epoch)), labels
 
     steps = tf.data.Dataset.range(first_step, config.training.epochs * steps_per_epoch)
     gathered = _gather(steps, source, rows_of)

@@ -9,7 +9,7 @@ from cxr_experiments.errors import ConfigError
 
 
 def make_optimizer(config: ExperimentConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Keras' optimizer of `optimizer.kind` under `schedule`.
+    """Keras' optimizer of `optimizer.kind` under `schedule`; it also keeps the average that `averaging` asks for.
 
     Weight decay is decoupled from the gradient under every kind (Loshchilov and Hutter, 2019) and, as Keras does by
     default, applies to every trainable weight, biases and normalization included.
@@ -23,14 +23,15 @@ def make_optimizer(config: ExperimentConfig, steps_per_epoch: int) -> keras.opti
             f"optimizer.momentum={optimizer.momentum} has no effect with optimizer.kind={optimizer.kind}: "
             "set it to 0, or use optimizer=sgd or optimizer=rmsprop"
         )
+    averaged = {"use_ema": config.averaging.kind == "ema", "ema_momentum": config.averaging.decay}
     if optimizer.kind == "adamw":
-        return keras.optimizers.AdamW(rate, weight_decay=optimizer.weight_decay)
+        return keras.optimizers.AdamW(rate, weight_decay=optimizer.weight_decay, **averaged)
     decay = optimizer.weight_decay or None  # Keras' None is no decay
     if optimizer.kind == "adam":
-        return keras.optimizers.Adam(rate, weight_decay=decay)
+        return keras.optimizers.Adam(rate, weight_decay=decay, **averaged)
     if optimizer.kind == "sgd":
-        return keras.optimizers.SGD(rate, momentum=optimizer.momentum, weight_decay=decay)
-    return keras.optimizers.RMSprop(rate, momentum=optimizer.momentum, weight_decay=decay)
+        return keras.optimizers.SGD(rate, momentum=optimizer.momentum, weight_decay=decay, **averaged)
+    return keras.optimizers.RMSprop(rate, momentum=optimizer.momentum, weight_decay=decay, **averaged)
 
 
 def make_learning_rate(

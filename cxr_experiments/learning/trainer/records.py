@@ -29,7 +29,10 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training left behind: images_per_s is the median over the epochs after the first, which also compiles."""
+    """What training left behind; best_epoch is the one whose weights were kept.
+
+    images_per_s is the median over the epochs after the first, which also compiles.
+    """
 
     history: tuple[EpochRecord, ...]
     best_epoch: int

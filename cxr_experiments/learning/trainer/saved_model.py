@@ -12,13 +12,15 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from cxr_experiments.errors import RunError
+from cxr_experiments.learning.fused_normalization import fused_twin
 
 LogitFunction = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
 
 def logit_function(model: keras.Model) -> LogitFunction:
     """The model up to its layer `logit`, without dropout: images (k, size, size, 1) uint8 -> logits (k,) float64."""
-    to_logit = keras.Model(model.input, model.get_layer("logit").output)
+    twin = fused_twin(model)  # whose convolutions TensorFlow merges with what follows them
+    to_logit = keras.Model(twin.input, twin.get_layer("logit").output)
 
     @tf.function(input_signature=[tf.TensorSpec(model.input.shape, tf.uint8)])  # type: ignore[untyped-decorator]
     def compute(images: tf.Tensor) -> tf.Tensor:
