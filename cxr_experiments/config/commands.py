@@ -35,10 +35,15 @@ class RootConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Score finished runs on the test split."""
+    """Score finished runs on the test split, one by one or as an ensemble."""
 
-    run: str | None = free(None, "run id (or its first 6 digits or more), or MLflow's run id")
+    run: str | None = free(None, "run id (or its first 6 digits or more), or MLflow's run id; several as ID1,ID2")
     experiment_name: str | None = free(None, "every finished run of this experiment, or the run's when two share an id")
+    ensemble: bool = free(
+        False, "judge the mean of these runs' probabilities as one network: runs that differ in seeds"
+    )
+    tta: int = number(0, 0, 100, "copies", "test-time augmentation: so many augmented copies beside the plain image")
+    validation_only: bool = free(False, "judge validation images alone: the test split stays shut")
     threshold: ThresholdConfig | None = None  # null: as validation froze it at training
     data: RootConfig = field(default_factory=RootConfig)
     shortcuts: ShortcutsConfig = field(default_factory=ShortcutsConfig)

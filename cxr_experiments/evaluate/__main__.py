@@ -25,7 +25,9 @@ def main(composed: DictConfig) -> None:
 
 
 def evaluate_runs(config: EvaluateConfig) -> None:
-    """Score the runs that `run` or `experiment_name` names, one after another, each into its own folder and MLflow run.
+    """Score the runs that `run` or `experiment_name` names, one after another or together as one network.
+
+    Each has its results in its own folder and MLflow run; so have an ensemble and a run with augmented copies.
 
     Raises:
         ConfigError: neither is given; the text lists the runs there are.
@@ -34,6 +36,16 @@ def evaluate_runs(config: EvaluateConfig) -> None:
         TrackingError: MLflow was not told; raised after every run has been scored.
     """
     folders, untold = chosen_runs(config), list[str]()
+    if config.ensemble or config.tta:
+        from cxr_experiments.evaluate.together import evaluate_together
+
+        for chosen in [folders] if config.ensemble else [[folder] for folder in folders]:
+            evaluate_together(chosen, config)
+        return
+    if config.validation_only:
+        raise ConfigError(
+            "validation_only=true is for ensemble=true and tta=N: a run's own validation scores stand in its scores.csv"
+        )
     from cxr_experiments.evaluate.one_run import evaluate_run, tell_mlflow  # SciPy, once there is something to score
     from cxr_experiments.record import console, run_folder, shortcut_gate
 
@@ -61,11 +73,13 @@ def chosen_runs(config: EvaluateConfig) -> list[RunFolder]:
 
     runs = home() / "runs"
     if config.run:
-        folder = run_folder.find_run(runs, config.run, config.experiment_name)
-        state = run_folder.read_state(folder)
-        if state.status != run_folder.FINISHED:
-            raise RunError(f"run {folder.run_id} is {state.status} ({state.reason or 'no reason'}): train it first")
-        return [folder]
+        words = [word.strip() for word in config.run.split(",") if word.strip()] or [config.run]
+        found = [run_folder.find_run(runs, word, config.experiment_name) for word in words]
+        for folder in found:
+            state = run_folder.read_state(folder)
+            if state.status != run_folder.FINISHED:
+                raise RunError(f"run {folder.run_id} is {state.status} ({state.reason or 'no reason'}): train it first")
+        return list(dict.fromkeys(found))
     folders = [one for one in run_folder.all_runs(runs) if run_folder.read_state(one).status == run_folder.FINISHED]
     if not config.experiment_name:
         known = "".join(f"\n  run={one.run_id}  experiment_name={one.experiment_name}" for one in folders)

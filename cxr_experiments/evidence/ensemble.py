@@ -9,15 +9,22 @@ reads a file or opens a split.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import NormalDist
 
 import numpy as np
 
 from cxr_experiments.errors import ComparisonError
 from cxr_experiments.evidence.calibration import Threshold, choose_threshold
+from cxr_experiments.evidence.comparison import Arm, Cell, Estimate, arm_mean
+from cxr_experiments.evidence.comparison.measures import measure_cell, patient_numbers
 from cxr_experiments.evidence.evaluation import Predictions
 from cxr_experiments.evidence.metrics import Floats, sigmoid
+from cxr_experiments.evidence.stats import LEVEL, auroc_interval
+
+EACH_VALIDATION = "each member's val"  # what a mean of thresholds was set on
 
 
 def ensemble_id(run_ids: Sequence[str], tta: int = 0) -> str:
@@ -80,7 +87,53 @@ def ensemble_threshold(validation: Predictions | None, members: Sequence[Thresho
         rows = (validation.label, validation.probability)
         return choose_threshold(*rows, rule=first.rule, value=first.target, split=validation.split)
     mean = float(np.mean([one.value for one in members]))
-    return replace(first, value=mean, num_images=sum(one.num_images for one in members), set_on="each member's val")
+    return replace(first, value=mean, num_images=sum(one.num_images for one in members), set_on=EACH_VALIDATION)
+
+
+def mean_estimate(cells: Sequence[Cell], metric: str) -> Estimate:
+    """The mean over networks with its interval over random seeds and patients; of one network, over patients alone.
+
+    Args:
+        cells: judged networks; the same rows in each are one network.
+        metric: a name in `comparison.MEASURES`.
+    """
+    if len({id(cell.rows) for cell in cells}) > 1:
+        return arm_mean(Arm("", tuple(cells)), metric)
+    rows = cells[0].rows
+    if metric == "auroc":
+        found = auroc_interval(rows.label, rows.score, rows.patient)
+        return Estimate(found.value, found.low, found.high)
+    value, deviations = measure_cell(cells[0], metric, patient_numbers(cells[:1]))
+    return _over_patients(value, float(np.linalg.norm(deviations)))
+
+
+def paired_difference(before: Sequence[Cell], after: Sequence[Cell], metric: str) -> Estimate:
+    """Mean over pairs of networks, after less before, with its 95 % interval over random patients.
+
+    The networks are fixed: it says how sure these very ones differ, not how another training would do.
+
+    Args:
+        before: judged networks.
+        after: as many, each on the images of its partner.
+        metric: a name in `comparison.MEASURES`.
+
+    Raises:
+        ComparisonError: a network's images are of one class.
+
+    References:
+        Efron and Stein (1981), Ann. Statist. 9, 586-596 (the jackknife's variance, here over patients).
+    """
+    numbers = patient_numbers([*before, *after])
+    pairs = [[measure_cell(cell, metric, numbers) for cell in pair] for pair in zip(before, after, strict=True)]
+    value = float(np.mean([other[0] - one[0] for one, other in pairs]))
+    error = float(np.linalg.norm(np.mean([other[1] - one[1] for one, other in pairs], axis=0)))
+    return _over_patients(value, error)
+
+
+def _over_patients(value: float, error: float) -> Estimate:
+    """The value and its interval at this standard error; none where a patient's absence leaves it undefined."""
+    half = NormalDist().inv_cdf((1 + LEVEL) / 2) * error
+    return Estimate(value, value - half, value + half) if math.isfinite(error) else Estimate(value)
 
 
 def _in_order(one: Predictions, first: Predictions) -> Floats:

@@ -82,11 +82,16 @@ def judge_validation(predictions: Predictions, rule: ThresholdConfig, manifest: 
     return Evidence(predictions, threshold, scores, calibration, manifest.synthetic)
 
 
-def judge_test(predictions: Predictions, validation: Predictions, threshold: Threshold, *, synthetic: bool) -> Evidence:
-    """Score test predictions at the frozen threshold; threshold and temperature come from `validation`."""
-    known = all(predictions.patient) and all(validation.patient)
+def judge_test(
+    predictions: Predictions, validation: Predictions | None, threshold: Threshold, *, synthetic: bool
+) -> Evidence:
+    """Score test predictions at the frozen threshold; threshold and temperature come from `validation`.
+
+    Without it (an ensemble whose members have validation splits of their own) nothing is redrawn or calibrated.
+    """
+    known = all(predictions.patient) and (validation is None or all(validation.patient))
     scores = score(predictions, threshold, patients_verifiable=known, validation=validation)
-    calibration = calibration_scores(predictions, validation, patients_verifiable=known)
+    calibration = calibration_scores(predictions, validation, patients_verifiable=known) if validation else ()
     return Evidence(predictions, threshold, scores, calibration, synthetic)
 
 
@@ -120,7 +125,8 @@ def keep_test(folder: RunFolder, evidence: Evidence) -> bool:
     for name, found in (("scores.csv", evidence.scores), ("calibration.csv", evidence.calibration)):
         kept = read_scores(folder.file(name)) if folder.file(name).is_file() else ()
         validation = [one for one in kept if not one.name.startswith("test_")]
-        write_scores(folder.file(name), [*validation, *found])
+        if validation or found:
+            write_scores(folder.file(name), [*validation, *found])
     draw_evidence(folder, evidence)
     return True
 
