@@ -48,6 +48,7 @@ class StudySpec:
     primary_metric: str = choice("auroc", (*ON_TEST, *ON_VALIDATION), "what the verdict is about")
     margin: float | None = number(None, 1e-6, 1.0, "", "the smallest difference of interest, in units of the metric")
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
+    ensemble: bool = free(False, "confirm=true also judges the mean of each arm's networks: test/ensembles.csv and .md")
 
 
 @dataclass(frozen=True)

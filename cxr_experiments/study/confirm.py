@@ -86,8 +86,12 @@ def lock_of(plan: Plan, folders: dict[str, RunFolder]) -> dict[str, Any]:
 
 
 def protocol_digest(spec: StudySpec) -> str:
-    """SHA-256 of the study as it was resolved, command-line changes included."""
-    return hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode()).hexdigest()
+    """SHA-256 of the study as it was resolved, command-line changes included.
+
+    What a study may ask for since protocols were first locked counts only where it is asked for.
+    """
+    told = {name: value for name, value in asdict(spec).items() if name != "ensemble" or value}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def is_exploratory(spec: StudySpec, dataset_digest: str, run_ids: Collection[str]) -> bool:

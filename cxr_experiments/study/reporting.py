@@ -19,6 +19,7 @@ from cxr_experiments.record.cells import StoredCell
 from cxr_experiments.record.report import ArmFacts, StudyFacts, write_report
 from cxr_experiments.record.results import Costs
 from cxr_experiments.study.confirm import is_exploratory
+from cxr_experiments.study.ensembles import report_ensembles
 from cxr_experiments.study.judge import Judged, Trained, answers, arm_of, paired_arms, read_stage
 from cxr_experiments.study.noise import fresh_spec, num_differing, replicates_of
 from cxr_experiments.study.plan import Arm, Places, asked_cells, repetitions
@@ -68,6 +69,8 @@ def report(
     if facts.leaking:
         console.say(facts.leaking)
     write_report(report_folder(name, split), facts, comparison, judged.arms)
+    if spec.ensemble and split == "test":
+        report_ensembles(report_folder(name, split), facts, comparison, judged)
     if config.films:
         films = films_of(arms[0], comparison.dataset_digest)
         path = write_report(films_folder(name, split), facts, comparison, judged.arms, films=films)

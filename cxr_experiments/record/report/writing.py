@@ -83,16 +83,16 @@ def write_report(
         references=REFERENCES,
         duration=hours(facts.duration_s),
     )
-    _write(folder / "report.md", markdown(facts, comparison, tables))
-    _write(folder / "comparison.csv", csv_text(comparison))
-    _write(folder / "comparison.tex", latex(tables["results"], facts, comparison))
-    _write(folder / "report.html", html)
+    write_whole(folder / "report.md", markdown(facts, comparison, tables))
+    write_whole(folder / "comparison.csv", csv_text(comparison))
+    write_whole(folder / "comparison.tex", latex(tables["results"], facts, comparison))
+    write_whole(folder / "report.html", html)
     return folder / "report.html"
 
 
 def markdown(facts: StudyFacts, comparison: Comparison, tables: dict[str, Table]) -> str:
     """The report as Markdown: command, commit, hardware and time first, then verdicts and tables."""
-    mark = _marks(facts, comparison)
+    mark = marks_of(facts, comparison)
     told = f"Commit {facts.commit or 'not known'}; {facts.hardware}; {hours(facts.duration_s)} of training."
     lines = [f"# {_md(facts.question or facts.name)}{mark}", "", "```", *facts.commands, "```", ""]
     lines += [_md(told), "", _md(standing(facts)), ""]
@@ -105,7 +105,7 @@ def markdown(facts: StudyFacts, comparison: Comparison, tables: dict[str, Table]
                 "",
                 _md(tables[name].note),
                 "",
-                *_md_table(tables[name]),
+                *markdown_table(tables[name]),
                 "",
             ]
     if facts.noise_floor:
@@ -116,7 +116,7 @@ def markdown(facts: StudyFacts, comparison: Comparison, tables: dict[str, Table]
     lines += ["## Methods", "", _md(methods_paragraph(facts, comparison)), "", STRESS, ""]
     lines += [*(f"- {one}" for one in REFERENCES), ""]
     claim = tables["claim"]
-    lines += [f"## {claim.title}", "", _md(claim.note), "", *_md_table(claim)]
+    lines += [f"## {claim.title}", "", _md(claim.note), "", *markdown_table(claim)]
     return "\n".join(lines) + "\n"
 
 
@@ -155,7 +155,7 @@ def latex(table: Table, facts: StudyFacts, comparison: Comparison) -> str:
     columns = " & ".join(_tex(name) for name in table.columns)
     # the braces keep a row that begins with a bracket from being read as an option of the line break before it
     body = "\n".join("{}" + " & ".join(_tex(cell) for cell in row) + r" \\" for row in table.rows)
-    caption = _tex(f"{facts.name}{_marks(facts, comparison)}. {table.note}")
+    caption = _tex(f"{facts.name}{marks_of(facts, comparison)}. {table.note}")
     return (
         "% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\\small\n"
         f"\\caption{{{caption}}}\n\\begin{{tabular}}{{{'l' * len(table.columns)}}}\n\\toprule\n"
@@ -212,13 +212,16 @@ def _flat(one: Difference, names: Sequence[str]) -> dict[str, object]:
     return {name: "" if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
 
 
-def _marks(facts: StudyFacts, comparison: Comparison) -> str:
+def marks_of(facts: StudyFacts, comparison: Comparison) -> str:
+    """` (SYNTHETIC)` and what else a reader must know before any number; "" where there is nothing."""
     flags = {"LEAKING": facts.leaking, "EXPLORATORY": facts.exploratory, "SYNTHETIC": comparison.synthetic}
     marks = [mark for mark, on in flags.items() if on]
     return f" ({', '.join(marks)})" if marks else ""
 
 
-def _md_table(table: Table) -> list[str]:
+def markdown_table(table: Table) -> list[str]:
+    """The rows of a table as Markdown, names escaped."""
+
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(map(_md, cells))} |"
 
@@ -240,7 +243,8 @@ def _tex(text: str) -> str:
     return "".join({**special, "\u2212": "$-$"}.get(mark, mark) for mark in minus)
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Under a temporary name, then renamed."""
     draft = path.with_name(f".{path.name}.partial")
     draft.write_text(text, encoding="utf-8", errors="surrogateescape")
     draft.replace(path)
