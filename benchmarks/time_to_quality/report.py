@@ -68,8 +68,8 @@ def _conditions(records: Sequence[RunRecord]) -> list[str]:
     return [
         "`python -m benchmarks.time_to_quality report` computes this page from the records beside it.",
         "Clock: from the start of the process, imports included, to the end of the evaluation that counts; the store",
-        "is ready.  A run that never gets there is censored at its end: plain's time is then a lower bound, that of any",
-        "other arm is infinite.",
+        "is ready.  A run that never gets there is censored at its end: plain's time is then a lower bound, that of",
+        "any other arm is infinite.",
         f"{first.processor}, {first.num_cores} cores; {first.versions}; commit {', '.join(commits)}.",
         calm,
     ]
