@@ -123,8 +123,8 @@ def look(one: Together) -> None:
     unseen = [member for member in one.members if not has_test(member)]
     if not ledger.is_recorded(home(), opening["test_digest"], entry):
         openings = ledger.record_opening(home(), opening["test_digest"], entry)
-        opened = f"test split opened for {len(unseen)} of {len(run_ids)} runs" if unseen else "test predictions judged"
-        console.say(f"{opened}, together as {one.name}; looks at this test split on record: {openings}")
+        opened = f"test split opened for {len(unseen)} of {len(run_ids)} runs" if unseen else "kept predictions judged"
+        console.say(f"{opened}, as {one.name}; looks at this test split on record: {openings}")
     for member in unseen:
         see_test(member, opening)
     _keep_card(one, opening)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from cxr_experiments.evidence.arm_ensembles import ArmEnsemble, EnsembleScore, arm_ensemble, ensemble_scores
 from cxr_experiments.evidence.calibration import Threshold
 from cxr_experiments.evidence.comparison import Comparison
-from cxr_experiments.evidence.comparison.verdicts import number, places
 from cxr_experiments.evidence.ensemble import EACH_VALIDATION
 from cxr_experiments.record import console
 from cxr_experiments.record.report import StudyFacts, write_ensembles
@@ -48,6 +48,6 @@ def _origin(arm: ArmEnsemble) -> str:
 
 def _line(one: EnsembleScore, label: str) -> str:
     told = f"ensemble of {one.arm}: {label} {interval(one.ensemble)}, mean of its {one.num_members} networks "
-    told += number(one.members.value, places(one.members.low, one.members.high))
+    told += interval(one.members)
     base = one.difference
-    return told + ("" if base.value != base.value else f"; less the baseline's ensemble {interval(base)}")
+    return told + ("" if math.isnan(base.value) else f"; less the baseline's ensemble {interval(base)}")
