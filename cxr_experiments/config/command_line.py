@@ -28,6 +28,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from cxr_experiments.config import collector
 from cxr_experiments.config.compose import CONF_DIR, read_config
 from cxr_experiments.config.hydra_errors import interruptions_kept, translate
 from cxr_experiments.config.sweep import JobEnd, keep_job, new_folder
@@ -77,6 +78,7 @@ def run_command(
         after_sweep: called with the sweep's folder and its first config when a sweep has ended, failed jobs or not.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    collector.begin()
     try:
         sys.argv[1:] = as_text(read_words(sys.argv[1:]))
         with interruptions_kept(), _full_errors():

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cxr_experiments.config.collector import leave_out_imports
 from cxr_experiments.config.compose import write_config
 from cxr_experiments.config.identity import Identity, identify, package_version, run_name, told_params
 from cxr_experiments.config.schema import ExperimentConfig
@@ -198,6 +199,7 @@ def live_run(home: Path, plan: RunPlan) -> Iterator[LiveRun]:
     if place is not None:
         write_json(folder.file("mlflow.json"), {"run_id": mlflow_id, "experiment_id": place.experiment_id})
     run = LiveRun(folder, place, mlflow_id)
+    leave_out_imports()
     try:
         yield run
         run.complete()

@@ -74,7 +74,8 @@ def page(
         yield figure
         partial_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            figure.savefig(partial_path, format="png", dpi=DOTS_PER_INCH)
+            # level 6, the usual one, takes twice as long for a tenth less
+            figure.savefig(partial_path, format="png", dpi=DOTS_PER_INCH, pil_kwargs={"compress_level": 3})
             partial_path.replace(path)
         finally:
             partial_path.unlink(missing_ok=True)

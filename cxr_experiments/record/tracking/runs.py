@@ -5,13 +5,13 @@ In: what a run is called, its choices, metrics, files and model.  Out: the same 
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cxr_experiments.record import console
 from cxr_experiments.record.tracking.place import TrackingPlace, client_of, door
 
 # MLflow's table stays readable with 15 final values, validation and test together; scores.csv has them all.
@@ -126,21 +126,36 @@ def log_model(place: TrackingPlace | None, run_id: str, model: Any, example: Any
         return
     with door(place.uri):
         import mlflow
-        import numpy as np
-        from mlflow.models import ModelSignature
-        from mlflow.types import Schema, TensorSpec
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+        from mlflow.models import Model
 
-        inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))])
-        outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, 1))])
-        mlflow.set_tracking_uri(place.uri)
-        with mlflow.start_run(run_id=run_id), console.without_retracing_notes():
-            mlflow.tensorflow.log_model(
+        client = client_of(place.uri)
+        params = client.get_run(run_id).data.params
+        kept = client.create_logged_model(place.experiment_id, "model", run_id, params=params)
+        client.log_outputs(run_id, [LoggedModelOutput(kept.model_id, step=0)])
+        told = Model(kept.artifact_location, run_id, model_uuid=kept.model_id, model_id=kept.model_id)
+        with tempfile.TemporaryDirectory() as folder:
+            # in these steps, since mlflow.tensorflow.log_model would load the model again and ask it: 0.4 s
+            mlflow.tensorflow.save_model(
                 model,
-                name="model",
-                signature=ModelSignature(inputs=inputs, outputs=outputs),
+                f"{folder}/model",
+                mlflow_model=told,
+                signature=_signature(example.shape[1:]),
                 input_example=example,
                 pip_requirements=list(requirements),
             )
+            client.log_model_artifacts(kept.model_id, f"{folder}/model")
+        client.finalize_logged_model(kept.model_id, LoggedModelStatus.READY)
+
+
+def _signature(image_shape: Sequence[int]) -> Any:
+    """uint8 images in, float32 probabilities out; pyfunc refuses other types."""
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, *image_shape))])
+    return ModelSignature(inputs=inputs, outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 1))]))
 
 
 def end_run(place: TrackingPlace | None, run_id: str, status: str, reason: str = "") -> None:
