@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from benchmarks.time_to_quality.__main__ import make_runs, overrides_of, read_words
 from benchmarks.time_to_quality.arms import compose_arm, read_arms
+from benchmarks.time_to_quality.coverage import SHAPES, enclosed
 from benchmarks.time_to_quality.judged import (
     COMMON,
     LOWEST,
@@ -234,6 +235,16 @@ def test_ablated_arm_differs_in_what_its_name_says(arm: str, whole: str, keys: s
     assert {name for name, value in changed.items() if value != before[name] and name != "choices"} == keys
 
 
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("averagin=none", "did you mean averaging"), ("averaging=emma", "ema"), ("seed=", "seed"), ("seed=[", "seed")],
+)
+def test_mistyped_override_of_an_arm_is_one_line(word: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as caught:
+        compose_arm(["experiment=seed_study", word])
+    assert "\n" not in str(caught.value)
+
+
 def test_smoothed_labels_are_refused() -> None:
     with pytest.raises(ConfigError, match="no log loss"):
         compose_arm(["experiment=seed_study", "training.label_smoothing=0.1"])
@@ -257,6 +268,11 @@ def test_limit_shortens_training_and_never_lengthens_it() -> None:
     words = ["data=phantom", "data.num_patients=40", "size_px=32"]
     assert "training.epochs=2" in overrides_of(read_words([*words, "limit=2"]), "float32", 0)
     assert not any("training.epochs" in word for word in overrides_of(read_words([*words, "limit=90"]), "float32", 0))
+
+
+def test_simulated_studies_are_enclosed_about_as_often_as_the_page_says() -> None:
+    shares = enclosed(SHAPES["log-normal"], 5, 0.0, 300)
+    assert shares.tolist() == pytest.approx([0.9375, 0.95], abs=0.05)
 
 
 def watched(script: str, scratch: Path) -> Watched:

@@ -15,9 +15,13 @@ from pathlib import Path
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.time_to_quality.records import PLAIN
+from cxr_experiments.config.command_line import as_text
 from cxr_experiments.config.compose import CONF_DIR, read_config
+from cxr_experiments.config.hydra_errors import translate
 from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.config.seeds import resolve_seeds
 from cxr_experiments.errors import ConfigError
@@ -71,10 +75,14 @@ def compose_arm(words: Sequence[str]) -> ExperimentConfig:
     """The checked config of a list of overrides.
 
     Raises:
-        ConfigError: a wrong value, or smoothed labels, under which val_loss is no log loss.
+        ConfigError: a wrong key or value, or smoothed labels, under which val_loss is no log loss.
     """
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        config = read_config(compose("config", list(words), return_hydra_config=True), ExperimentConfig)
+    try:
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            composed = compose("config", as_text(list(words)), return_hydra_config=True)
+            config = read_config(composed, ExperimentConfig)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(translate(error, ExperimentConfig)) from error
     if config.training.label_smoothing:
         raise ConfigError(
             f"training.label_smoothing={config.training.label_smoothing}: val_loss is then no log loss, and cannot be "

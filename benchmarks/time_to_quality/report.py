@@ -87,7 +87,8 @@ def _of_size(folder: Path, records: Sequence[RunRecord], size_px: int) -> list[s
         lines += [f"- {sentence}" for arm in arms for sentence in _verdict(compare(ours, arm, OWN))]
         lines += ["", *_table(IMPORTS, (_since_imports(ours, arm) for arm in arms)), ""]
         lines += [*_table(SEEDS, (row for arm in arms for row in _seeds(ours, arm))), ""]
-    return [*lines, *_table(RUNS, map(_run, ours)), ""]
+    by_seed = sorted(ours, key=lambda one: (one.seed, one.arm != PLAIN, (*arms, one.arm).index(one.arm)))
+    return [*lines, *_table(RUNS, map(_run, by_seed)), ""]
 
 
 def _arms(records: Sequence[RunRecord]) -> list[str]:
@@ -168,6 +169,8 @@ def _told_ratio(ratio: MedianRatio) -> str:
 
 
 def _ratio(value: float, low: float, high: float) -> str:
+    if math.isinf(value) and math.isnan(low):
+        return _number(value)
     limits = "no interval" if math.isnan(high) else f"{_number(low)}, {_number(high)}"
     return f"{_number(value)} [{limits}]"
 

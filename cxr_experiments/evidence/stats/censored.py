@@ -9,6 +9,7 @@ upper bound for the ratio.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -130,6 +131,7 @@ def _percentile_interval(slow: Floats, fast: Floats) -> tuple[float, float]:
     return float(ratios[order][points[0]]), float(ratios[order][points[1]])
 
 
+@functools.cache
 def _samples(num_pairs: int) -> tuple[NDArray[np.int64], Floats]:
     """Every multiset of seeds, (samples, num_pairs) int64, and the share of draws that give it."""
     samples = np.array(list(itertools.combinations_with_replacement(range(num_pairs), num_pairs)), dtype=np.int64)
