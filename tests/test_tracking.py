@@ -150,6 +150,7 @@ def test_fresh_database_survives_four_processes_at_once(tmp_path: Path) -> None:
         (count,) = database.execute("select count(*) from runs where status = 'FINISHED'").fetchone()
     database.close()
     assert count == 4
+    assert sorted(path.name for path in (tmp_path / "mlruns").glob("*mlflow.db*")) == ["mlflow.db"], "a draft is left"
 
 
 def test_store_that_cannot_be_reached_is_one_of_our_errors(tmp_path: Path) -> None:
