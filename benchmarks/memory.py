@@ -29,6 +29,7 @@ from benchmarks.scale import MIB, anonymous_bytes, family
 SIZE_PX, BATCH_SIZE, NUM_PATIENTS = 200, 32, 180
 BARE, WHOLE = "bare Keras step on one batch", "ours, a whole train run"
 NUM_EPOCHS, SETTLING_EPOCHS = 40, 20
+OURS, FIT = "ours, a small run", "plain Keras, fit of its network"
 POLL_S = 0.01
 
 
@@ -50,7 +51,7 @@ def rows(quick: bool) -> Sequence[Row]:
     return [
         row(figure, peaks, BARE, "peak_mib", "MiB"),
         row(figure, peaks, WHOLE, "peak_mib", "MiB", peer=BARE, note=f"2 epochs on phantoms, no_flip, gap; {asked}"),
-        growth_row(repetitions=1 if quick else 3),
+        *growth_rows(repetitions=1 if quick else 3),
     ]
 
 
@@ -59,17 +60,19 @@ def train_words(overrides: Sequence[str]) -> list[str]:
     return ["-m", "cxr_experiments.train", "training.patience=0", *overrides]
 
 
-def growth_row(repetitions: int) -> Row:
-    """The growth of a small run's memory."""
+def growth_rows(repetitions: int) -> list[Row]:
+    """The growth of a small run's memory, and of Keras' `fit` of the same network alone."""
     run = ["data.image_size_px=64", "data.num_patients=60", f"training.epochs={NUM_EPOCHS}", "depth=shallow"]
-    variant = f"ours, {NUM_EPOCHS} epochs at 64 px"
-    series = interleave({variant: partial(growing, train_words(run))}, repetitions)
-    intervals = ", ".join(
-        f"[{low:.3f}, {high:.3f}]"
-        for low, high in zip(series[variant].values("low"), series[variant].values("high"), strict=True)
-    )
-    note = f"slope with 95 % interval {intervals} over epochs {SETTLING_EPOCHS + 1} to {NUM_EPOCHS}; asked: zero"
-    return row("growth of RssAnon", series, variant, "slope", "MiB per epoch", note=note)
+    measures = {OURS: partial(growing, train_words(run)), FIT: partial(growing, ["-m", "benchmarks.memory", "--fit"])}
+    series = interleave(measures, repetitions)
+    lines = []
+    for variant in measures:
+        ends = zip(series[variant].values("low"), series[variant].values("high"), strict=True)
+        intervals = ", ".join(f"[{low:.3f}, {high:.3f}]" for low, high in ends)
+        note = f"95 % intervals {intervals}, epochs {SETTLING_EPOCHS + 1} to {NUM_EPOCHS}, 64 px"
+        note += "; asked: zero" if variant == OURS else ""
+        lines.append(row("growth of RssAnon", series, variant, "slope", "MiB per epoch", note=note))
+    return lines
 
 
 def watched(words: Sequence[str]) -> Mapping[str, float]:
@@ -149,8 +152,33 @@ def bare_step() -> None:
     print(json.dumps({"loss": losses[-1]}))
 
 
+def small_fit() -> None:
+    """Keras' own `fit` of the small run's network on arrays; it marks each epoch's end where a run would."""
+    import keras
+    import numpy as np
+
+    from benchmarks.training_step import gray_model
+    from cxr_experiments.config.schema import DepthConfig
+
+    generator, model = np.random.default_rng(0), gray_model(64, DepthConfig((16, 32, 64), (2, 2, 2)))
+    images = generator.integers(0, 256, (96, 64, 64, 1), dtype=np.uint8)
+    labels = generator.integers(0, 2, (96, 1)).astype(np.float32)
+    ended = Path(os.environ["CXR_HOME"]) / "runs" / "plain" / "fit" / "metrics.jsonl"
+    ended.parent.mkdir(parents=True)
+
+    def tell(epoch: int, logs: object) -> None:
+        with ended.open("a") as stream:
+            stream.write("{}\n")
+
+    listen = keras.callbacks.LambdaCallback(on_epoch_end=tell)
+    data = {"validation_data": (images, labels), "batch_size": BATCH_SIZE}
+    model.fit(images, labels, epochs=NUM_EPOCHS, callbacks=[listen], verbose=0, **data)
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["--bare"]:
         bare_step()
+    elif sys.argv[1:] == ["--fit"]:
+        small_fit()
     else:
         show(rows)

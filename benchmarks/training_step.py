@@ -28,6 +28,7 @@ from pathlib import Path
 
 from benchmarks.films import phantom_data, phantom_films, write_folder
 from benchmarks.interleaved import Measure, Missing, Row, Series, child, interleave, row, show
+from cxr_experiments.config.schema import DepthConfig, ExperimentConfig, TrainingConfig
 
 SIZE_PX, BATCH_SIZE, NUM_PATIENTS = 200, 32, 180
 NUM_PARAMETERS = 1_838_353
@@ -55,7 +56,7 @@ def rows(quick: bool) -> Sequence[Row]:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         write_folder(phantom_films(scratch, SIZE_PX, NUM_PATIENTS), scratch / "films")
-        series = interleave(measures(scratch, epochs=2 if quick else 3), repetitions=2 if quick else 5)
+        series = interleave(measures(scratch, epochs=2 if quick else 3), repetitions=1 if quick else 5)
     multiply_adds = require_equal_graphs(series)
     steps = [
         replace(
@@ -153,7 +154,6 @@ class StepClock:
 
 def time_ours(scratch: Path, epochs: int, precision: str) -> dict[str, float]:
     """What `train` does between its store and its predictions."""
-    from cxr_experiments.config.schema import ExperimentConfig, TrainingConfig
     from cxr_experiments.config.seeds import resolve_seeds
     from cxr_experiments.learning import model, pipeline, trainer
 
@@ -191,13 +191,12 @@ def time_plain(scratch: Path, epochs: int, *, gray: bool) -> dict[str, float]:
     return {"images_per_s": clock.images_per_s(), **counts_of(model)}
 
 
-def gray_model(size_px: int):
+def gray_model(size_px: int, depth: DepthConfig | None = None):
     """The package's graph of Keras' own layers, compiled as the plain twin is but for XLA, which is slower here."""
-    from cxr_experiments.config.schema import ExperimentConfig
     from cxr_experiments.config.seeds import resolve_seeds
     from cxr_experiments.learning.model import build_model
 
-    config = ExperimentConfig(data=phantom_data(size_px, NUM_PATIENTS))
+    config = ExperimentConfig(data=phantom_data(size_px, NUM_PATIENTS), depth=depth or DepthConfig())
     model = build_model(config, resolve_seeds(config))
     model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"], jit_compile=False)
     return model
