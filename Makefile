@@ -7,7 +7,7 @@ PY := .venv/bin/python
 export MLFLOW_DISABLE_TELEMETRY = true
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo reproduce reproduce-quick test test-long ui
+.PHONY: help install benchmark demo reproduce reproduce-quick test test-long ui
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ reproduce-quick: install ## run the phantom results again and hold them against 
 
 reproduce: install ## run everything that README and results/ report again (CXR_DATA=DIR; about 3 hours on 2 cores)
 	$(PY) -m cxr_experiments.reproduce what=full
+
+benchmark: install ## speed and memory beside plain Keras, PyTorch (EXTRA=cpu,benchmark) and the machine's own peaks (about half an hour)
+	$(PY) -m benchmarks
 
 test: install ## format, lint, types and tests: the one gate (CXR_DATA=DIR adds the tests on real images)
 	.venv/bin/ruff format --check .
