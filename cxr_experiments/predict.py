@@ -100,8 +100,7 @@ def answers(folder: RunFolder, images: tuple[str, ...]) -> Iterator[dict[str, An
     import numpy as np
 
     from cxr_experiments.evidence.metrics import sigmoid
-    from cxr_experiments.images.decode import decode_file
-    from cxr_experiments.images.prepare import prepare
+    from cxr_experiments.images.prepare import prepare_file
     from cxr_experiments.learning.trainer import load_model, logit_function
     from cxr_experiments.record.results import read_threshold
 
@@ -112,7 +111,7 @@ def answers(folder: RunFolder, images: tuple[str, ...]) -> Iterator[dict[str, An
         reasons: dict[str, str] = {}
         for image in images[start : start + BATCH_SIZE]:
             try:
-                prepared[image] = prepare(decode_file(Path(image)), size_px=data.image_size_px, resize=data.resize)
+                prepared[image] = prepare_file(Path(image), size_px=data.image_size_px, resize=data.resize)
             except BadImageError as error:
                 reasons[image] = str(error)
         logits = predict(np.stack(list(prepared.values()))) if prepared else np.zeros(0)
@@ -156,7 +155,7 @@ def with_heatmaps(folder: RunFolder, asked: Iterator[dict[str, Any]], place: Pat
         RunError: the network has no heat map, or a picture cannot be written.
     """
     from cxr_experiments.images.decode import decode_file
-    from cxr_experiments.images.prepare import prepare
+    from cxr_experiments.images.prepare import prepare_file
     from cxr_experiments.learning import heatmap
     from cxr_experiments.learning.trainer import load_model
     from cxr_experiments.record.explanations import read_worth
@@ -173,7 +172,8 @@ def with_heatmaps(folder: RunFolder, asked: Iterator[dict[str, Any]], place: Pat
             yield answer
             continue
         film = decode_file(Path(answer["image"]))
-        found = heat(prepare(film, size_px=data.image_size_px, resize=data.resize)[None])[0]
+        square = prepare_file(Path(answer["image"]), size_px=data.image_size_px, resize=data.resize)
+        found = heat(square[None])[0]
         name = f"{Path(answer['image']).name}\nrun {folder.run_id}"
         one = ExplainedFilm(film, found, data.resize, answer["probability"], answer["label"], name)
         path = place / heatmap_name(answer["image"], folder.run_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,14 @@ from conftest import Command
 from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from cxr_experiments.config.compose import CONF_DIR, from_mapping, read_config, register
 from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.config.study_spec import StudySpec, arms_of, check_spec
 from cxr_experiments.errors import ConfigError
-from cxr_experiments.images.decode import encode_png
-from cxr_experiments.images.prepare import RESIZES, prepare
+from cxr_experiments.images.decode import decode_bytes, decode_reduced, encode_png
+from cxr_experiments.images.prepare import RESIZES, prepare, prepare_bytes
 
 register("schema", ExperimentConfig)
 
@@ -87,6 +89,63 @@ def test_bars_and_what_is_cut_off_are_the_share_that_the_sides_say(resize: str, 
         side = min(height, width)
         kept = prepare(film, size_px=side, resize="crop")[:, :, 0]
         assert 1 - kept.size / film.size == pytest.approx(share)
+
+
+def film_like(height: int, width: int, seed: int) -> Image.Image:
+    """Broad shapes, an edge and grain: what a film is made of, no film."""
+    rng = np.random.default_rng(seed)
+    broad = Image.fromarray(rng.integers(30, 220, (7, 9), dtype=np.uint8)).resize((width, height), 3)
+    gray = np.asarray(broad, dtype=float) + rng.normal(0, 4, (height, width))
+    gray[height // 3 :, width // 2 : width // 2 + max(2, width // 50)] += 60
+    return Image.fromarray(gray.clip(0, 255).astype(np.uint8))
+
+
+def as_jpeg(film: Image.Image, **options: object) -> bytes:
+    held = BytesIO()
+    film.save(held, format="JPEG", quality=90, **options)
+    return held.getvalue()
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+@given(height=st.integers(64, 1300), width=st.integers(64, 1300), size_px=st.sampled_from([32, 50, 64]))
+@settings(max_examples=60, deadline=None)
+def test_jpeg_decoded_at_a_fraction_becomes_the_same_square_within_a_gray_level(
+    resize: str, height: int, width: int, size_px: int
+) -> None:
+    data = as_jpeg(film_like(height, width, seed=height * width))
+    full = prepare(decode_bytes(data), size_px=size_px, resize=resize).astype(int)
+    reduced = prepare_bytes(data, size_px=size_px, resize=resize).astype(int)
+    assert np.abs(full - reduced).mean() <= 1.5
+    assert abs((reduced - full).mean()) <= 0.5, "neither brighter nor darker"
+    # not moved either: a step of one pixel to any side fits worse
+    for axis in (0, 1):
+        for step in (-1, 1):
+            moved = np.roll(reduced, step, axis=axis)[2:-2, 2:-2]
+            assert np.abs(full[2:-2, 2:-2] - moved).mean() >= np.abs(full - reduced)[2:-2, 2:-2].mean()
+
+
+def test_jpeg_of_less_than_four_times_the_size_and_every_png_are_decoded_in_full() -> None:
+    film, held = film_like(255, 300, seed=1), BytesIO()
+    film.save(held, format="PNG")
+    for data, size_px in ((as_jpeg(film), 64), (held.getvalue(), 16)):
+        expected = prepare(decode_bytes(data), size_px=size_px, resize="squash")
+        assert np.array_equal(prepare_bytes(data, size_px=size_px, resize="squash"), expected)
+
+
+@pytest.mark.parametrize(("side_px", "reduction"), [(255, 1), (256, 2), (383, 2), (384, 4), (767, 4), (768, 8)])
+def test_reduction_by_how_far_the_film_is_shrunk(side_px: int, reduction: int) -> None:
+    film = decode_reduced(as_jpeg(film_like(side_px, side_px + 40, seed=2)), size_px=64, side=min)
+    assert (film.height, film.width, film.reduction) == (side_px, side_px + 40, reduction)
+    assert film.pixels.shape == (-(-side_px // reduction), -(-(side_px + 40) // reduction))
+
+
+def test_jpeg_that_is_to_be_turned_is_decoded_in_full() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: a quarter turn
+    data = as_jpeg(film_like(800, 1000, seed=3), exif=exif)
+    film = decode_reduced(data, size_px=32, side=min)
+    assert (film.height, film.width, film.reduction) == (1000, 800, 1)
+    assert np.array_equal(film.pixels, decode_bytes(data))
 
 
 STUDY = """\

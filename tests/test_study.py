@@ -492,5 +492,10 @@ def test_help_is_there_in_a_moment_and_names_the_studies(tmp_path: Path, command
     said = command("study", "--help", home=tmp_path)
     assert said.status == 0
     assert time.monotonic() - begun < 5, "well under a second on a quiet machine"
-    for text in ("study: demo, four_choices, precision, recipe", "margin: null", "study=demo dry_run=true", "confirm=true"):
+    for text in (
+        "study: demo, four_choices, precision, recipe",
+        "margin: null",
+        "study=demo dry_run=true",
+        "confirm=true",
+    ):
         assert text in said.out

@@ -6,10 +6,13 @@ sees pixels made in another way than those it was trained on.  Nothing is random
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import numpy as np
 
 from cxr_experiments.errors import ConfigError
-from cxr_experiments.images.decode import Gray
+from cxr_experiments.images.decode import Film, Gray, decode_reduced, read_image_bytes
 from cxr_experiments.images.decode import resize as scale_to
 
 RESIZES = ("squash", "pad", "crop")
@@ -28,34 +31,72 @@ def prepare(image: Gray, *, size_px: int, resize: str) -> Gray:
     Raises:
         ConfigError: `resize` is another word.
     """
+    return _square(Film(image, *image.shape), size_px, resize)
+
+
+def prepare_bytes(data: bytes, *, size_px: int, resize: str) -> Gray:
+    """The square of one image file in memory, as the store holds it.
+
+    The same as `prepare` of `decode_bytes`, but for JPEG files of at least four times the size asked, which are decoded
+    at a fraction of their size: docs/resize.md says how far the two differ.
+
+    Args:
+        data: one JPEG, PNG or DICOM file.
+        size_px, resize: as for `prepare`.
+
+    Raises:
+        BadImageError: as `decode_bytes`.
+        ConfigError: `resize` is another word.
+    """
+    side = max if resize == "pad" else min  # the one that becomes `size_px`, or of two the one that is shrunk less
+    return _square(decode_reduced(data, size_px=size_px, side=side), size_px, resize)
+
+
+def prepare_file(path: Path, *, size_px: int, resize: str) -> Gray:
+    """The square of one image file, as the store holds it.
+
+    Raises:
+        BadImageError, ConfigError: as `prepare_bytes`; and what `read_image_bytes` refuses.
+    """
+    return prepare_bytes(read_image_bytes(path), size_px=size_px, resize=resize)
+
+
+def _square(film: Film, size_px: int, resize: str) -> Gray:
     if resize == "squash":
-        square = _squash(image, size_px)
+        square = _scaled(film, (0, 0, film.height, film.width), size_px, size_px)
     elif resize == "pad":
-        square = _pad(image, size_px)
+        square = _pad(film, size_px)
     elif resize == "crop":
-        square = _crop(image, size_px)
+        square = _crop(film, size_px)
     else:
         raise ConfigError(f"data.resize={resize} is unknown; it is one of {', '.join(RESIZES)}")
     return square[:, :, np.newaxis]
 
 
-def _squash(image: Gray, size_px: int) -> Gray:
-    return scale_to(image, size_px, size_px)
-
-
-def _pad(image: Gray, size_px: int) -> Gray:
+def _pad(film: Film, size_px: int) -> Gray:
     """Scale the longer side to `size_px` and centre the rest on black."""
-    scale = size_px / max(image.shape)
-    height, width = (max(1, round(side * scale)) for side in image.shape)
+    scale = size_px / max(film.height, film.width)
+    height, width = (max(1, round(side * scale)) for side in (film.height, film.width))
     top, left = (size_px - height) // 2, (size_px - width) // 2
     square = np.zeros((size_px, size_px), dtype=np.uint8)
-    square[top : top + height, left : left + width] = scale_to(image, height, width)
+    square[top : top + height, left : left + width] = _scaled(film, (0, 0, film.height, film.width), height, width)
     return square
 
 
-def _crop(image: Gray, size_px: int) -> Gray:
+def _crop(film: Film, size_px: int) -> Gray:
     """The largest centred square, scaled."""
-    height, width = image.shape
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return scale_to(np.ascontiguousarray(image[top : top + side, left : left + side]), size_px, size_px)
+    side = min(film.height, film.width)
+    top, left = (film.height - side) // 2, (film.width - side) // 2
+    return _scaled(film, (top, left, top + side, left + side), size_px, size_px)
+
+
+def _scaled(film: Film, part: tuple[int, int, int, int], height: int, width: int) -> Gray:
+    """A part of the film (top, left, bottom, right in px of the film in full) as (height, width) uint8.
+
+    Only pixels of the part are read: beyond its edge the filter stops, as at the edge of a film.
+    """
+    top, left, bottom, right = (edge / film.reduction for edge in part)
+    first_row, first_column = math.floor(top), math.floor(left)
+    pixels = film.pixels[first_row : math.ceil(bottom), first_column : math.ceil(right)]
+    box = (left - first_column, top - first_row, right - first_column, bottom - first_row)
+    return scale_to(np.ascontiguousarray(pixels), height, width, box=box)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from cxr_experiments.errors import BadImageError
@@ -20,10 +21,18 @@ from cxr_experiments.images.decode.limits import (
     MAX_SIDE_PX,
     MIN_SIDE_PX,
     NO_HEADER,
+    Film,
     Gray,
     Header,
 )
-from cxr_experiments.images.decode.raster import decode_raster, encode_png, is_raster, read_raster_header, resize
+from cxr_experiments.images.decode.raster import (
+    decode_raster,
+    decode_raster_reduced,
+    encode_png,
+    is_raster,
+    read_raster_header,
+    resize,
+)
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -31,10 +40,12 @@ __all__ = [
     "MAX_SIDE_PX",
     "MIN_SIDE_PX",
     "NO_HEADER",
+    "Film",
     "Gray",
     "Header",
     "decode_bytes",
     "decode_file",
+    "decode_reduced",
     "encode_png",
     "is_dicom",
     "read_header",
@@ -86,6 +97,23 @@ def decode_bytes(data: bytes) -> Gray:
     if not data:
         raise BadImageError("empty file (0 bytes)")
     raise BadImageError("not a JPEG, PNG or DICOM file")  # its first bytes may be somebody's name
+
+
+def decode_reduced(data: bytes, *, size_px: int, side: Callable[[int, int], int]) -> Film:
+    """The pixels of an image in memory for a picture of `size_px`: a JPEG that is far larger is decoded at a fraction.
+
+    Args:
+        data: one JPEG, PNG or DICOM file.
+        size_px: what the side will be shrunk to, px.
+        side: which side: `min` for the shorter, `max` for the longer.
+
+    Raises:
+        BadImageError: as `decode_bytes`, and for the same files.
+    """
+    if is_raster(data):
+        return decode_raster_reduced(data, size_px=size_px, side=side)
+    pixels = decode_bytes(data)
+    return Film(pixels, *pixels.shape)
 
 
 def read_header(data: bytes) -> Header:

@@ -37,6 +37,22 @@ class Header:
 NO_HEADER = Header(0, 0, "")
 
 
+@dataclass(frozen=True, eq=False)
+class Film:
+    """The pixels of one image, in full or reduced.
+
+    Attributes:
+        pixels: (ceil(height / reduction), ceil(width / reduction)) uint8; the last row and column may be partly filled.
+        height, width: px of the image in full, as a viewer shows it.
+        reduction: 1, 2, 4 or 8 px of the image are one of `pixels`, in either direction.
+    """
+
+    pixels: Gray
+    height: int
+    width: int
+    reduction: int = 1
+
+
 def check_dimensions(width: int, height: int) -> None:
     """Refuse by the header alone, before anything is allocated.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -22,9 +23,13 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from cxr_experiments.errors import BadImageError
-from cxr_experiments.images.decode.limits import Gray, Header, check_dimensions
+from cxr_experiments.images.decode.limits import Film, Gray, Header, check_dimensions
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+
+# A JPEG is decoded at 1 / key when it is to be shrunk at least so many times, so that resize still has 2 (half size) or
+# 1.5 times as many rows as it gives.  Copies of 224 px are decoded in full even for pictures of 64 px (3.5 times).
+_REDUCTIONS = {8: 12.0, 4: 6.0, 2: 4.0}
 
 # What PIL and zlib raise on damaged files.
 _DECODER_ERRORS = (
@@ -52,8 +57,26 @@ def decode_raster(data: bytes) -> Gray:
         BadImageError: truncated, damaged, or of absurd dimensions.
     """
     if data.startswith(_JPEG):
-        return _decode(_jpeg_parts(data), JpegImageFile)
-    return _decode(_png_parts(data), PngImageFile)
+        return _decode(_jpeg_parts(data), JpegImageFile).pixels
+    return _decode(_png_parts(data), PngImageFile).pixels
+
+
+def decode_raster_reduced(data: bytes, *, size_px: int, side: Callable[[int, int], int]) -> Film:
+    """The same, but a JPEG whose side will be shrunk to `size_px` may be decoded at a half, a quarter or an eighth.
+
+    libjpeg then leaves out the higher frequencies of each 8 x 8 block, which a shrunk picture cannot show, and the work
+    they cost.  An image that is to be turned (EXIF) is decoded in full: it is rare, and its fraction of a last pixel
+    would come to lie first.
+
+    Raises:
+        BadImageError: as `decode_raster`, and for the same files.
+    """
+    if not data.startswith(_JPEG):
+        return _decode(_png_parts(data), PngImageFile)
+    parts = _jpeg_parts(data)
+    if _orientation(parts.exif) != 1:
+        return _decode(parts, JpegImageFile)
+    return _decode(parts, JpegImageFile, lambda width, height: _reduction(side(width, height) / size_px))
 
 
 def bare_jpeg(data: bytes) -> bytes:
@@ -81,9 +104,15 @@ def read_raster_header(data: bytes) -> Header:
     return Header(*image.size, image.mode)
 
 
-def resize(image: Gray, height: int, width: int) -> Gray:
-    """A (h, w) uint8 image as (height, width) uint8: bilinear, anti-aliased (PIL widens the filter when it shrinks)."""
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+def resize(image: Gray, height: int, width: int, *, box: tuple[float, float, float, float] | None = None) -> Gray:
+    """A (h, w) uint8 image as (height, width) uint8: bilinear, anti-aliased (PIL widens the filter when it shrinks).
+
+    Args:
+        image: what is shrunk or enlarged.
+        height, width: px of the result.
+        box: left, top, right, bottom of the part that becomes the result, in px of `image`; without it, all of it.
+    """
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box)
     return np.array(resized, dtype=np.uint8)
 
 
@@ -106,16 +135,31 @@ class _Parts:
     exif: bytes
 
 
-def _decode(parts: _Parts, opener: type[JpegImageFile] | type[PngImageFile]) -> Gray:
+def _decode(
+    parts: _Parts,
+    opener: type[JpegImageFile] | type[PngImageFile],
+    reduction_of: Callable[[int, int], int] = lambda width, height: 1,
+) -> Film:
     """By the opener of one format: `Image.open` would warn about a large file before it can be refused."""
     try:
         image = opener(BytesIO(parts.pixels))
-        check_dimensions(*image.size)
-        image.draft("L", None)  # JPEG in colour: libjpeg hands out the luma channel itself, and skips the two others
+        width, height = image.size
+        check_dimensions(width, height)
+        reduction = reduction_of(width, height)
+        # JPEG in colour: libjpeg hands out the luma channel itself, and skips the two others
+        image.draft("L", (width // reduction, height // reduction) if reduction > 1 else None)
+        if image.format == "JPEG":
+            image.decodermaxblock = len(parts.pixels)  # one call instead of one per 64 KiB, each with its own copy
         image.load()
-        return _oriented(_gray(image), _orientation(parts.exif))
+        pixels = _oriented(_gray(image), _orientation(parts.exif))
+        return Film(pixels, height, width, reduction) if reduction > 1 else Film(pixels, *pixels.shape)
     except _DECODER_ERRORS as error:
         raise BadImageError(f"damaged or unsupported {opener.format}: {error}") from error
+
+
+def _reduction(shrinking: float) -> int:
+    """The fraction of its size at which a JPEG is decoded that is to be shrunk so many times."""
+    return next((reduction for reduction, least in _REDUCTIONS.items() if shrinking >= least), 1)
 
 
 def _png_parts(data: bytes) -> _Parts:
@@ -156,7 +200,7 @@ def _jpeg_parts(data: bytes) -> _Parts:
             exif = segment[segment.index(b"Exif") + 6 :]
         if not 0xE1 <= marker <= 0xED and marker not in (0xEF, 0xFE):
             kept.append(segment)
-    if data.find(b"\xff\xd9", position) < 0:
+    if data.rfind(b"\xff\xd9", position) < 0:
         raise BadImageError("truncated JPEG: it has no end marker")
     return _Parts(pixels=b"".join([*kept, data[position:]]), exif=exif)
 
@@ -172,7 +216,7 @@ def _gray(image: Image.Image) -> Gray:
         return np.array(Image.alpha_composite(black, colour).convert("L"), dtype=np.uint8)
     if image.mode not in ("L", "1"):
         image = image.convert("RGB")
-    return np.array(image.convert("L"), dtype=np.uint8)
+    return np.array(image if image.mode == "L" else image.convert("L"), dtype=np.uint8)
 
 
 def _orientation(exif: bytes) -> int:

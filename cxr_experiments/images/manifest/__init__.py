@@ -1,8 +1,9 @@
 """Where the images come from: a DataConfig becomes a Manifest, one row per image, and a row becomes its pixels.
 
 A row holds id, path, label, patient, split, size and SHA-256; the manifest's digest names the data set wherever it
-lies.  `read_manifest` lists and hashes files and decodes none; `load_pixels` is the one way from a row to pixels, for
-files, for members of an archive and for phantoms.  Nothing is divided or resized here.
+lies.  `read_manifest` lists and hashes files and decodes none; `load_pixels` is the one way from a row to its pixels,
+for files, for members of an archive and for phantoms, and `load_square` the one way to what a model takes.  Nothing is
+divided here.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from cxr_experiments.images.manifest.kermany import KermanyKeys, kermany_keys, r
 from cxr_experiments.images.manifest.phantoms import read_phantoms, render_row, source_digest
 from cxr_experiments.images.manifest.pneumoniamnist import load_npz_row, read_pneumoniamnist
 from cxr_experiments.images.manifest.rows import ImageRow, Manifest
+from cxr_experiments.images.prepare import prepare, prepare_bytes
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -28,6 +30,7 @@ __all__ = [
     "Manifest",
     "kermany_keys",
     "load_pixels",
+    "load_square",
     "num_cores",
     "read_manifest",
     "source_digest",
@@ -65,9 +68,25 @@ def load_pixels(row: ImageRow, manifest: Manifest, data: DataConfig) -> Gray:
         return render_row(row, data)
     if manifest.source == "pneumoniamnist":
         return load_npz_row(row, manifest)
+    return decode_bytes(_listed_bytes(row))
+
+
+def load_square(row: ImageRow, manifest: Manifest, data: DataConfig) -> Gray:
+    """One row as the model takes it: (size, size, 1) uint8 by `data.image_size_px` and `data.resize`.
+
+    Raises:
+        BadImageError, DataError: as `load_pixels`.
+    """
+    if manifest.synthetic or manifest.source == "pneumoniamnist":
+        return prepare(load_pixels(row, manifest, data), size_px=data.image_size_px, resize=data.resize)
+    return prepare_bytes(_listed_bytes(row), size_px=data.image_size_px, resize=data.resize)
+
+
+def _listed_bytes(row: ImageRow) -> bytes:
+    """The file of a row, read once, and the same as when it was listed."""
     if not may_be_image(Path(row.path)):
         raise BadImageError(f"suffix {Path(row.path).suffix!r} is none of {', '.join(IMAGE_SUFFIXES)}")
     content = read_image_bytes(Path(row.path))
     if hashlib.sha256(content).hexdigest() != row.sha256:
         raise DataError(f"{row.path} changed after it was listed; let the data set rest and start again")
-    return decode_bytes(content)
+    return content

@@ -14,8 +14,7 @@ from pathlib import Path
 from cxr_experiments.config.schema import DataConfig
 from cxr_experiments.errors import BadImageError, CxrError, DataError
 from cxr_experiments.images.decode import Gray
-from cxr_experiments.images.manifest import ImageRow, Manifest, load_pixels, num_cores
-from cxr_experiments.images.prepare import prepare
+from cxr_experiments.images.manifest import ImageRow, Manifest, load_square, num_cores
 from cxr_experiments.images.store.journal import HEADER_BYTES, Journal, open_journal
 from cxr_experiments.images.threads import in_order
 
@@ -92,7 +91,7 @@ def _add_rows(
 def _prepare_row(row: ImageRow, *, manifest: Manifest, data: DataConfig) -> Gray | str:
     """The prepared image, or the reason why there is none."""
     try:
-        return prepare(load_pixels(row, manifest, data), size_px=data.image_size_px, resize=data.resize)
+        return load_square(row, manifest, data)
     except BadImageError as error:
         return str(error)
 
