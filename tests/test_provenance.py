@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cxr_experiments.record.provenance import collect_provenance, uncommitted_change
+from cxr_experiments.record.provenance import collect_provenance, slow_precision, uncommitted_change
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,3 +31,21 @@ def test_credentials_in_the_command_are_left_out(monkeypatch: pytest.MonkeyPatch
     told = asdict(collect_provenance())
     assert told["command"] == ["train", "tracking=server", "tracking.uri=https://host:5000"]
     assert "secret" not in str(told)
+
+
+@pytest.mark.parametrize(
+    ("precision", "flags", "said"),
+    [
+        ("mixed_bfloat16", "flags\t\t: fpu avx2 avx512f", True),
+        ("mixed_bfloat16", "flags\t\t: fpu avx2 avx512f avx512_bf16", False),
+        ("mixed_bfloat16", "Features\t: fp asimd bf16", False),
+        ("float32", "flags\t\t: fpu avx2", False),
+    ],
+)
+def test_bfloat16_without_instructions_is_said_beforehand(
+    tmp_path: Path, precision: str, flags: str, said: bool
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\n{flags}\n")
+    assert bool(slow_precision(precision, cpuinfo)) == said
+    assert slow_precision(precision, tmp_path / "missing") == ""

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cxr_experiments.config.compose import home
 from cxr_experiments.config.identity import run_name
+from cxr_experiments.record.provenance import slow_precision
 
 if TYPE_CHECKING:
     from cxr_experiments.config.schema import DataConfig
@@ -84,7 +85,7 @@ def say_started(plan: RunPlan) -> None:
     counts = f"{len(plan.split.train):,} training and {len(plan.split.val):,} validation images"
     say(f"training {name} (run {plan.identity.run_id}) on {counts}")
     say_data_state(plan.manifest.digest, plan.config.data)
-    for warning in (plan.leaking, plan.divided_anew):
+    for warning in (plan.leaking, plan.divided_anew, slow_precision(plan.config.training.precision)):
         if warning:
             say(warning, synthetic=plan.manifest.synthetic)
     if plan.skipped:

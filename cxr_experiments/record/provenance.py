@@ -98,3 +98,20 @@ def _processor() -> str:
     named = {key.strip(): value.strip() for key, value in lines.items()}
     sets = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in named.get("flags", "").split()]
     return " ".join([named.get("model name", platform.processor()), *sets])
+
+
+def slow_precision(precision: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """What to say ahead of a training in bfloat16 on a processor that has no instructions for it; else an empty string.
+
+    Args:
+        precision: `training.precision`.
+        cpuinfo: Linux' list of what the processor can do; where there is none, nothing is said.
+    """
+    if precision != "mixed_bfloat16" or not cpuinfo.is_file():
+        return ""
+    able = {flag for line in cpuinfo.read_text(errors="replace").splitlines() for flag in line.lower().split()}
+    if able & {"avx512_bf16", "amx_bf16", "bf16"}:  # the last is what ARM calls it
+        return ""
+    return (
+        "this processor has no bfloat16 instructions: without a GPU, training.precision=float32 is about 5 times faster"
+    )
