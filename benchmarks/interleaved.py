@@ -142,15 +142,15 @@ def child(
     except subprocess.TimeoutExpired as error:
         raise Missing(f"took more than {timeout_s:.0f} s") from error
     if done.returncode != 0:
-        raise Missing(f"failed: {_last_line(done.stderr) or f'status {done.returncode}'}")
+        raise Missing(f"failed: {_last_line(done.stderr)[:200] or f'status {done.returncode}'}")
     try:
         return dict(json.loads(_last_line(done.stdout)))
     except (ValueError, TypeError) as error:
-        raise Missing(f"printed no figures: {_last_line(done.stdout)!r}") from error
+        raise Missing(f"printed no figures: {_last_line(done.stdout)[:200]!r}") from error
 
 
 def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or [""])[-1][:200]
+    return (text.strip().splitlines() or [""])[-1]
 
 
 def table(rows: Iterable[Row]) -> str:

@@ -97,6 +97,7 @@ def train_model(
         metrics=[keras.metrics.BinaryAccuracy(name="accuracy")],
         jit_compile=False,
     )
+    twin.optimizer.build(twin.trainable_variables)  # left to the first step, they would have it traced twice
     watch = _Watch(twin, pipeline, config, on_epoch_end, on_batch_end)
     # ahead of the watch: at the end of an epoch the watch finds the averaged weights in the model
     averaging = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.averaging.kind == "ema" else []
