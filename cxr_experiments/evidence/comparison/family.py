@@ -24,7 +24,9 @@ from cxr_experiments.evidence.stats import (
     simultaneous_p,
 )
 
-ROUNDING = 1e-12  # two arms nearer than this are the same: their F would be the ratio of two rounding errors
+# Two arms nearer than this are the same: their F would be the ratio of two rounding errors.  A standard error is the root of a
+# variance, which some processors round to 1e-19 where others find 0.
+ROUNDING = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
