@@ -24,8 +24,8 @@ from cxr_experiments.evidence.stats import (
     simultaneous_p,
 )
 
-# Two arms nearer than this are the same: their F would be the ratio of two rounding errors.  A standard error is the root
-# of a variance, which some processors round to 1e-19 where others find 0.
+# Two arms nearer than this are the same: their F would be the ratio of two rounding errors.  A standard error is the
+# root of a variance, which some processors round to 1e-19 where others find 0.
 ROUNDING = 1e-8
 
 
