@@ -1,6 +1,7 @@
 # `make` lists the targets.  PYTHON=python3.12 picks another interpreter, EXTRA=gpu installs TensorFlow for CUDA.
 PYTHON ?= python3
 EXTRA ?= cpu
+INSTALLED = .venv/.installed-$(EXTRA)
 PORT ?= 5000
 CXR_HOME ?= $(CURDIR)
 PY := .venv/bin/python
@@ -12,9 +13,9 @@ export MLFLOW_DISABLE_TELEMETRY = true
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .venv/.installed ## make .venv with everything that running and testing needs (EXTRA=gpu for CUDA)
+install: $(INSTALLED) ## make .venv with everything that running and testing needs (EXTRA=gpu for CUDA)
 
-.venv/.installed: pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRA),dicom,kaggle,dev]'

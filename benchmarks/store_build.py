@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.interleaved import ROOT, Missing, Row, child, interleave, row, show
+from benchmarks.interleaved import Missing, Row, child, interleave, row, show
 
 SIZE_PX = 200
 PEER = "image_dataset_from_directory"
@@ -45,10 +45,10 @@ def originals() -> Path:
     Raises:
         Missing: it is not there.
     """
-    root = Path(os.environ.get("CXR_ORIGINALS", ROOT.parent / "shared/data/full_resolution_sample"))
-    if not root.is_dir():
-        raise Missing(f"no originals in {root}: set CXR_ORIGINALS=DIR")
-    return root
+    root = os.environ.get("CXR_ORIGINALS", "")
+    if not root or not Path(root).is_dir():
+        raise Missing(f"no originals in {root!r}: set CXR_ORIGINALS=DIR, a folder with two class folders of JPEG files")
+    return Path(root)
 
 
 def _measure(word: str) -> dict[str, float]:

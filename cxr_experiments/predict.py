@@ -154,8 +154,8 @@ def with_heatmaps(folder: RunFolder, asked: Iterator[dict[str, Any]], place: Pat
     Raises:
         RunError: the network has no heat map, or a picture cannot be written.
     """
-    from cxr_experiments.images.decode import decode_file
-    from cxr_experiments.images.prepare import prepare_file
+    from cxr_experiments.images.decode import decode_bytes, read_image_bytes
+    from cxr_experiments.images.prepare import prepare_bytes
     from cxr_experiments.learning import heatmap
     from cxr_experiments.learning.trainer import load_model
     from cxr_experiments.record.explanations import read_worth
@@ -171,8 +171,8 @@ def with_heatmaps(folder: RunFolder, asked: Iterator[dict[str, Any]], place: Pat
         if "error" in answer:
             yield answer
             continue
-        film = decode_file(Path(answer["image"]))
-        square = prepare_file(Path(answer["image"]), size_px=data.image_size_px, resize=data.resize)
+        content = read_image_bytes(Path(answer["image"]))
+        film, square = decode_bytes(content), prepare_bytes(content, size_px=data.image_size_px, resize=data.resize)
         found = heat(square[None])[0]
         name = f"{Path(answer['image']).name}\nrun {folder.run_id}"
         one = ExplainedFilm(film, found, data.resize, answer["probability"], answer["label"], name)
