@@ -93,7 +93,8 @@ def test_evidence_adds_up_to_the_logit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     logit = logit_function(model)
     expected = logit(images) - logit(np.zeros_like(images))
-    np.testing.assert_allclose(signed[0].sum(axis=(1, 2)), expected, atol=0.02 * np.abs(expected).max())
+    evidence = np.concatenate(signed).sum(axis=(1, 2))
+    np.testing.assert_allclose(evidence, expected, atol=0.02 * np.abs(expected).max())
 
 
 def test_network_whose_answer_is_one_pixel_is_seen_at_that_pixel() -> None:
@@ -127,7 +128,7 @@ def test_planted_marker_is_where_the_heat_is() -> None:
 
 def test_same_images_give_the_same_heat_in_any_batch_and_after_saving(tmp_path: Path) -> None:
     model = model_of(SMALL)
-    images = films(heatmap.BATCH_SIZE + 3)
+    images = films(heatmap.NUM_TOGETHER + 3)
     heat = heatmap.heat_function(model)
     whole = heat(images)
     np.testing.assert_array_equal(heat(images), whole)

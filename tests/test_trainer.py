@@ -52,6 +52,7 @@ from cxr_experiments.learning.trainer import (
     save_model,
     start_tensorflow,
     train_model,
+    twin,
 )
 
 # Keras 3.15 reads its variables with np.array, whose copy argument tf.Variable does not know yet
@@ -403,6 +404,36 @@ def test_same_seed_repeats_bit_for_bit_in_another_process_and_after_another_trai
     other, second = fingerprint(replace(config, seed=1)), fingerprint(config)
     assert second == fresh_fingerprint(config)
     assert second != other
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"optimizer": OptimizerConfig("sgd", momentum=0.9)},
+        {"optimizer": OptimizerConfig("adamw", weight_decay=0.01), "schedule": ScheduleConfig("cosine")},
+        {"averaging": AveragingConfig("ema")},
+        {"resolution": ResolutionConfig("progressive")},
+    ],
+)
+def test_second_training_takes_over_the_traced_steps_and_nothing_else(changed: dict[str, Any]) -> None:
+    """Seeds 1, 0 one after the other, against 0 alone: to the last bit, and without a new trace."""
+    config = replace(CONFIG, **changed)
+    alone = fingerprint(config)
+    keras.utils.set_random_seed(5)  # whatever others have drawn
+    trained_on(replace(config, depth=DepthConfig(filters=(4,), convolutions=(1,))))
+    trained_on(replace(config, seed=1))
+    steps = twin._latest[0].twin.train_function
+    assert fingerprint(config) == alone
+    assert twin._latest[0].twin.train_function is steps
+
+
+def test_another_graph_is_traced_anew() -> None:
+    trained_on(CONFIG)
+    before = twin._latest[0].twin
+    for changed in ({"optimizer": OptimizerConfig(learning_rate=0.5)}, {"depth": DepthConfig((4, 4), (1, 1))}):
+        trained_on(replace(CONFIG, **changed))
+        assert twin._latest[0].twin is not before
 
 
 def fresh_fingerprint(config: ExperimentConfig) -> str:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.time_to_quality run                       # plain, float32, fast; seeds 0 to 4; 128 px
     python -m benchmarks.time_to_quality run size_px=200 seeds=0   # one seed for the table
-    python -m benchmarks.time_to_quality run arms=plain,fast,fast_without_bfloat16 seeds=0      # what a choice is worth
+    python -m benchmarks.time_to_quality run arms=plain,fast,fast_with_bfloat16 seeds=0      # what a choice is worth
     python -m benchmarks.time_to_quality report                    # tables from the files alone; trains nothing
 
     arms=plain,float32,fast  seeds=0,1,2,3,4  size_px=128  epochs=40 (of plain)  file=arms.yaml

@@ -25,7 +25,7 @@ HeatFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 METHOD = "integrated gradients from black, 16 steps, over 1/16 of the side"  # a change of it asks for new checks
 NUM_STEPS = 16  # 8 miss a fifth of the logit and more, 32 find no more lesions
 NEIGHBOURHOOD = 1 / 16  # standard deviation of the window as a fraction of the side: single pixels are noise
-BATCH_SIZE = 32
+NUM_TOGETHER = 2  # films, each with all its steps: as many images as in a training step
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Explainer:
     """How a run's network explains itself: the method's name, its heat, and the heat of the same network untrained.
 
     Both functions take images (n, size, size, 1) uint8 and give (n, size, size) float32, 0 and more, in logits per
-    pixel; whatever n is, as many images as BATCH_SIZE are held at once.
+    pixel; whatever n is, NUM_TOGETHER of them are held at once.
     """
 
     method: str
@@ -80,14 +80,15 @@ def heat_function(network: keras.Model) -> HeatFunction:
         return tf.fill(tf.shape(images), np.nan) if found is None else found
 
     def heat(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        batches = [np.zeros((0, size_px, size_px), dtype=np.float32)]
-        for start in range(0, len(images), BATCH_SIZE):
-            scaled = np.asarray(images[start : start + BATCH_SIZE], dtype=np.float32) / np.float32(255)
-            steps = ((step + 0.5) / NUM_STEPS for step in range(NUM_STEPS))
-            total = sum(gradient(tf.constant(scaled * np.float32(step))).numpy() for step in steps)
-            evidence = (scaled * total)[..., 0] / np.float32(NUM_STEPS)
-            batches.append(np.maximum(window @ evidence @ window.T, 0).astype(np.float32))
-        whole = np.concatenate(batches)
+        fractions = ((np.arange(NUM_STEPS, dtype=np.float32) + np.float32(0.5)) / np.float32(NUM_STEPS))[:, None, None]
+        found = [np.zeros((0, size_px, size_px), dtype=np.float32)]
+        for start in range(0, len(images), NUM_TOGETHER):
+            scaled = np.asarray(images[start : start + NUM_TOGETHER], dtype=np.float32) / np.float32(255)
+            path = scaled[:, None] * fractions[..., None]  # (films, steps, size, size, 1)
+            slopes = gradient(tf.constant(path.reshape(-1, size_px, size_px, 1))).numpy()
+            slope = slopes.reshape(path.shape).mean(axis=1)
+            found.append(np.maximum(window @ (scaled * slope)[..., 0] @ window.T, 0).astype(np.float32))
+        whole = np.concatenate(found)
         if not np.isfinite(whole).all():
             raise RunError("no heat map: the network's logit has no finite gradient with respect to the image")
         return whole

@@ -25,6 +25,7 @@ from cxr_experiments.images.decode import encode_png
 from cxr_experiments.images.manifest import ImageRow, Manifest, load_pixels
 from cxr_experiments.images.splits import Split
 from cxr_experiments.learning.augmentation import Augmentation
+from cxr_experiments.learning.tf_data import NUM_THREADS, ready_ahead
 
 
 def link_split(manifest: Manifest, split: Split, data: DataConfig, folder: Path) -> Path:
@@ -74,12 +75,9 @@ def directory_batches(
         return augment(batch[0], seed), batch[1]
 
     batches = tf.data.Dataset.range(num_epochs).flat_map(one_epoch).enumerate()
-    batches = batches.map(augmented, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = batches.map(augmented, num_parallel_calls=NUM_THREADS)
     val = load_directory(linked / "val", classes, config.data).cache().batch(batch_size)
-    options = tf.data.Options()
-    options.deterministic = True
-    finished = [side.prefetch(tf.data.AUTOTUNE).with_options(options) for side in (batches, val)]
-    return finished[0], finished[1]
+    return ready_ahead(batches), ready_ahead(val)
 
 
 def load_directory(folder: Path, classes: tuple[str, str], data: DataConfig) -> tf.data.Dataset:
@@ -101,7 +99,7 @@ def load_directory(folder: Path, classes: tuple[str, str], data: DataConfig) -> 
         gray = tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8)
         return gray, tf.reshape(tf.cast(label, tf.float32), (1,))
 
-    return images.map(to_uint8, num_parallel_calls=tf.data.AUTOTUNE)
+    return images.map(to_uint8, num_parallel_calls=NUM_THREADS)
 
 
 def _place_file(row: ImageRow, manifest: Manifest, data: DataConfig, stem: Path) -> None:

@@ -25,6 +25,7 @@ from cxr_experiments.images.splits import Split
 from cxr_experiments.images.store import Store
 from cxr_experiments.learning.augmentation import Augmentation, make_augmentation
 from cxr_experiments.learning.keras_directory import directory_batches, link_split
+from cxr_experiments.learning.tf_data import NUM_THREADS, ready_ahead
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def training_batches(
 
     steps = tf.data.Dataset.range(first_step, config.training.epochs * steps_per_epoch)
     gathered = _gather(steps, source, rows_of)
-    return _finish(gathered.map(augmented, num_parallel_calls=tf.data.AUTOTUNE))
+    return ready_ahead(gathered.map(augmented, num_parallel_calls=NUM_THREADS))
 
 
 def evaluation_batches(
@@ -181,7 +182,7 @@ def evaluation_batches(
     gathered = _gather(
         steps, Source(images, labels, indices), lambda step: indices[step * batch_size : (step + 1) * batch_size]
     )
-    return _finish(gathered.map(lambda step, batch, batch_labels: (batch, batch_labels)))
+    return ready_ahead(gathered.map(lambda step, batch, batch_labels: (batch, batch_labels)))
 
 
 def _draw_evenly(rows: NDArray[np.int64], size: int, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -204,10 +205,3 @@ def _gather(steps: tf.data.Dataset, source: Source, rows_of: Callable[[int], NDA
         return step, tf.ensure_shape(images, (None, *side_px)), tf.ensure_shape(labels, (None, 1))
 
     return steps.map(gathered)
-
-
-def _finish(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """In order whatever the number of threads, and prepared while the model computes."""
-    options = tf.data.Options()
-    options.deterministic = True
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)

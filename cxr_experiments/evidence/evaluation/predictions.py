@@ -21,7 +21,7 @@ from cxr_experiments.evidence.metrics import Floats, sigmoid
 if TYPE_CHECKING:
     from cxr_experiments.images.manifest import Manifest
 
-BATCH_SIZE = 64
+BATCH_SIZE = 32  # a larger one asks for more memory than training did
 SPLITS = ("train", "val", "test")
 PREDICTION_COLUMNS = ("image_id", "patient", "split", "label", "logit", "probability", "run_id", "dataset_digest")
 
@@ -54,7 +54,7 @@ def predict_split(
     split: str,
     run_id: str,
 ) -> Predictions:
-    """Predictions of the rows `indices`, computed in batches of 64.
+    """Predictions of the rows `indices`, computed in batches of 32.
 
     Args:
         predict: (k, size, size, 1) uint8 images -> (k,) logits.

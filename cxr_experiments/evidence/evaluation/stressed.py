@@ -37,7 +37,7 @@ def predict_stressed(
     indices: NDArray[np.int64],
     plain: Predictions,
 ) -> Stressed:
-    """Predictions of the validation rows `indices` under every change, in batches of 64.
+    """Predictions of the validation rows `indices` under every change, in batches of 32.
 
     Args:
         predict: (k, size, size, 1) uint8 images -> (k,) logits.

@@ -31,7 +31,7 @@ from cxr_experiments.evidence.stats import LEVEL, patient_clusters, placements
 
 BORDER_FRACTION = 1 / 8  # of the side, on each: where letters, collimation and table edges are, and little of the lungs
 SEED = 0  # draws the partners: every run that is judged on the same images meets the same swaps
-_BATCH_SIZE = 64
+_BATCH_SIZE = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def border_swap(
     *,
     seed: int = SEED,
 ) -> Swapped:
-    """Predictions of the rows `indices` under both swaps, in batches of 64.
+    """Predictions of the rows `indices` under both swaps, in batches of 32.
 
     Args:
         predict: (k, size, size, 1) uint8 images -> (k,) logits.

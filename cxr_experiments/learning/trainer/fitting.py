@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import statistics
 import time
@@ -15,11 +16,11 @@ from numpy.typing import NDArray
 
 from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.config.seeds import Seeds
-from cxr_experiments.errors import ConfigError, TrainingError
-from cxr_experiments.learning.fused_normalization import fused_twin
+from cxr_experiments.errors import TrainingError
 from cxr_experiments.learning.pipeline import Pipeline
-from cxr_experiments.learning.trainer.optimizer import class_weights, make_optimizer
+from cxr_experiments.learning.trainer.optimizer import class_weights
 from cxr_experiments.learning.trainer.records import EpochRecord, StepRecord, Trained
+from cxr_experiments.learning.trainer.twin import compiled_twin, twin_is_ready
 
 
 @dataclass
@@ -58,8 +59,12 @@ def start_tensorflow(config: ExperimentConfig) -> None:
 
     Op determinism, once on, stays on for the process: in a sweep that mixes both, later runs are deterministic too.
     """
-    keras.backend.clear_session()
-    keras.config.disable_interactive_logging()  # forgotten with the session; else checking a saved model draws a bar
+    if twin_is_ready(config):
+        gc.collect()  # what the run before has left
+    else:
+        keras.backend.clear_session()
+        # forgotten with the session; without it, checking a saved model draws a bar
+        keras.config.disable_interactive_logging()
     if config.training.deterministic:
         tf.config.experimental.enable_op_determinism()
 
@@ -88,16 +93,7 @@ def train_model(
         ConfigError: Options of optimizer and schedule that contradict each other.
         TrainingError: The loss is not finite; names epoch and step.
     """
-    # Once, here: whatever draws without a seed of its own (a custom builder's layers) repeats from run to run.
-    keras.utils.set_random_seed(seeds.init)
-    twin = _twin(model, config)
-    twin.compile(
-        optimizer=make_optimizer(config, pipeline.steps_per_epoch),
-        loss=keras.losses.BinaryCrossentropy(label_smoothing=config.training.label_smoothing),
-        metrics=[keras.metrics.BinaryAccuracy(name="accuracy")],
-        jit_compile=False,
-    )
-    twin.optimizer.build(twin.trainable_variables)  # left to the first step, they would have it traced twice
+    twin = compiled_twin(model, config, seeds, pipeline.steps_per_epoch)
     watch = _Watch(twin, pipeline, config, on_epoch_end, on_batch_end)
     # ahead of the watch: at the end of an epoch the watch finds the averaged weights in the model
     averaging = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.averaging.kind == "ema" else []
@@ -120,24 +116,6 @@ def train_model(
         images_per_s=statistics.median(record.images_per_s for record in watch.history[1:] or watch.history),
         duration_s=time.perf_counter() - started,
     )
-
-
-def _twin(model: keras.Model, config: ExperimentConfig) -> keras.Model:
-    """The model that is fitted, with the weights of `model`.
-
-    Raises:
-        ConfigError: a network of one's own that takes images of one size alone, under resolution=progressive.
-    """
-    any_size = config.resolution.kind == "progressive"
-    try:
-        return fused_twin(model, any_size=any_size)
-    except ValueError as error:
-        if not any_size:
-            raise
-        raise ConfigError(
-            "resolution=progressive trains on images of several sizes, and the network of model.builder="
-            f"{config.model.builder} takes one: {str(error).splitlines()[0]}"
-        ) from error
 
 
 @dataclass
