@@ -25,7 +25,7 @@ HeatFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 METHOD = "integrated gradients from black, 16 steps, over 1/16 of the side"  # a change of it asks for new checks
 NUM_STEPS = 16  # 8 miss a fifth of the logit and more, 32 find no more lesions
 NEIGHBOURHOOD = 1 / 16  # standard deviation of the window as a fraction of the side: single pixels are noise
-NUM_TOGETHER = 2  # films, each with all its steps: as many images as in a training step
+NUM_TOGETHER = 1  # films, each with all its steps: fewer images than a training step holds
 
 
 @dataclass(frozen=True)
