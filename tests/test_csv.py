@@ -24,8 +24,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import set_pixel_data
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from cxr_experiments.config.compose import CONF_DIR, check_data, from_mapping
+from cxr_experiments.config.compose import CONF_DIR, from_mapping
 from cxr_experiments.config.schema import DataConfig
+from cxr_experiments.config.together import check_data
 from cxr_experiments.errors import ConfigError, DataError
 from cxr_experiments.images.manifest import Manifest, load_pixels, read_manifest
 from cxr_experiments.images.manifest.csv_list.cells import label_of, label_rule

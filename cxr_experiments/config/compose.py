@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from cxr_experiments.config.schema import DataConfig, ExperimentConfig, TrackingConfig
+from cxr_experiments.config.together import check_data, check_together
 from cxr_experiments.errors import ConfigError
 
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
@@ -151,81 +152,6 @@ def _fits(value: Any, hint: Any) -> bool:
 def _words(hint: Any) -> str:
     plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     return plain.get(hint, str(hint).replace("typing.", ""))
-
-
-def check_together(config: ExperimentConfig) -> None:
-    """What no single field can say."""
-    area, aspect = config.augmentation.crop_area, config.augmentation.crop_aspect
-    for name, (low, high) in (("crop_area", area), ("crop_aspect", aspect)):
-        if low > high:
-            raise ConfigError(f"augmentation.{name}=[{low}, {high}]: the first number may not exceed the second")
-    if len(config.depth.filters) != len(config.depth.convolutions) or not config.depth.filters:
-        raise ConfigError(
-            f"depth.filters has {len(config.depth.filters)} blocks and depth.convolutions "
-            f"{len(config.depth.convolutions)}: give both one entry per block"
-        )
-    check_data(config.data)
-    if config.schedule.warmup_epochs >= config.training.epochs:
-        raise ConfigError(
-            f"schedule.warmup_epochs={config.schedule.warmup_epochs} leaves nothing of "
-            f"training.epochs={config.training.epochs}"
-        )
-    _check_resolution(config)
-    if config.data.num_folds == 1 or config.data.fold >= max(1, config.data.num_folds):
-        raise ConfigError(
-            f"data.fold={config.data.fold} of data.num_folds={config.data.num_folds}: "
-            "expected 0 folds with fold 0, or 2 folds and more with fold below their number"
-        )
-    if config.choices.get("model", "custom" if config.model.builder else "") == "custom":
-        if config.model.builder is None:
-            raise ConfigError("model=custom: expected model.builder=FILE.py:FUNCTION beside it")
-    elif config.model.builder is not None:
-        raise ConfigError(f"model.builder={config.model.builder} needs model=custom beside it")
-    if (
-        not config.experiment_name
-        or set(config.experiment_name) & set('/\\:*?"<>|')
-        or config.experiment_name[0] == "."
-    ):
-        raise ConfigError(f"experiment_name={config.experiment_name!r}: expected a plain folder name, without / or :")
-
-
-def _check_resolution(config: ExperimentConfig) -> None:
-    """Images of changing size fit neither a flattened map nor Keras' own loader."""
-    if config.resolution.kind == "full":
-        return
-    if config.model.builder is None and config.pooling.kind not in ("gap", "gmp"):
-        raise ConfigError(
-            f"resolution=progressive is not possible with pooling={config.pooling.kind}, whose dense layer fits one "
-            "image size: use pooling=gap or pooling=gmp, or resolution=full"
-        )
-    if config.pipeline.kind != "store":
-        raise ConfigError("resolution=progressive needs pipeline=store: Keras' own loader gives one size")
-
-
-def check_data(data: DataConfig) -> None:
-    """What no single field of a data set can say, and what its source would pass over."""
-    if data.classes[0] == data.classes[1]:
-        raise ConfigError(f"data.classes={list(data.classes)}: the two classes must differ")
-    if data.source == "phantom" and data.root is not None:
-        raise ConfigError(
-            f"data.root={data.root} has no effect with data=phantom: add data=kaggle or data=folder for real images"
-        )
-    if data.patient_regex is not None and data.source not in ("folder", "csv"):
-        raise ConfigError(
-            f"data.patient_regex has no effect with data={data.source}: it is for data=folder and data=csv"
-        )
-    usual = DataConfig()
-    typed = [one.name for one in fields(data) if getattr(data, one.name) != getattr(usual, one.name)]
-    if data.source != "csv" and (unread := next((name for name in typed if name.startswith("csv_")), None)):
-        raise ConfigError(
-            f"data.{unread}={getattr(data, unread)} has no effect with data={data.source}: it is for data=csv"
-        )
-    if data.source == "csv" and data.csv_file is None:
-        raise ConfigError("data=csv needs data.csv_file=FILE, the list of images; docs/data.md shows some")
-    if data.npz_size_px not in (28, 64, 128, 224):
-        raise ConfigError(f"data.npz_size_px={data.npz_size_px}: expected 28, 64, 128 or 224 px")
-    if data.marker != "none" and data.source != "phantom":
-        raise ConfigError(f"data.marker={data.marker} has no effect with data={data.source}: it is for data=phantom")
 
 
 def _choices(hydra: DictConfig) -> dict[str, str]:
