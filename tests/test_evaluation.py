@@ -219,7 +219,7 @@ def small_manifest(num_images: int) -> Manifest:
     return Manifest("phantom", rows, ("NORMAL", "PNEUMONIA"), True, True, "")
 
 
-def test_predict_split_keeps_order_and_names_in_batches_of_64() -> None:
+def test_predict_split_keeps_order_and_names_in_batches_of_32() -> None:
     manifest = small_manifest(200)
     images = np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1) * np.ones((1, 4, 4, 1), dtype=np.uint8)
     indices = np.random.default_rng(0).permutation(200)[:150]
@@ -231,7 +231,7 @@ def test_predict_split_keeps_order_and_names_in_batches_of_64() -> None:
         return batch[:, 0, 0, 0] / 50.0 - 2.0
 
     found = predict_split(predict, images, manifest, indices, split="val", run_id="r")
-    assert sizes == [(64, 4, 4, 1), (64, 4, 4, 1), (22, 4, 4, 1)]
+    assert sizes == [(32, 4, 4, 1)] * 4 + [(22, 4, 4, 1)]
     np.testing.assert_allclose(found.logit, indices / 50.0 - 2.0)
     np.testing.assert_allclose(found.probability, 1 / (1 + np.exp(2.0 - indices / 50.0)))
     assert found.image_id.tolist() == [f"img/{index:03d}" for index in indices]

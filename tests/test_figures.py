@@ -192,7 +192,9 @@ def test_contact_sheet_shows_each_image_at_its_place_with_its_gray_levels(tmp_pa
     draw_contact_sheet(path, images, ["none", "no_flip"], "Augmentation", column_labels=columns, synthetic=True)
     (figure,) = drawn
     assert_no_text_on_text(figure)
-    sheet = np.concatenate([image.get_array() for image in figure.axes[0].get_images()])
+    strips = sorted(figure.axes[0].get_images(), key=lambda image: image.get_extent()[3])  # by their upper edge
+    sheet = np.concatenate([strip.get_array() for strip in strips])
+    assert [tuple(strip.get_extent()[2:]) for strip in strips] == [(41.5, -0.5), (81.5, 41.5)]
     assert (sheet == 200).sum() == 40 * 40
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("L"))

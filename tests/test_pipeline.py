@@ -150,6 +150,19 @@ def test_batches_do_not_depend_on_the_process_wide_seed(
         assert np.array_equal(*seen)
 
 
+def test_batches_are_in_order_and_not_autotuned(
+    phantoms: tuple[ExperimentConfig, Store, Split], tmp_path: Path
+) -> None:
+    """Autotuning makes the end of an iterator wait, for seconds now and then."""
+    config, store, split = phantoms
+    for kind in ("store", "keras_directory"):
+        routed = replace(config, pipeline=PipelineConfig(kind))
+        found = make_pipeline(routed, store, split, resolve_seeds(config), tmp_path)
+        for batches in (found.train, found.val):
+            assert batches.options().deterministic is True
+            assert batches.options().autotune.enabled is False
+
+
 def test_element_shapes_are_known_but_for_the_batch() -> None:
     images, labels = training_batches(SOURCE, CONFIG, SEEDS, make_augmentation(AugmentationConfig())).element_spec
     assert images == tf.TensorSpec((None, 6, 6, 1), tf.uint8)

@@ -16,6 +16,7 @@ import pytest
 from conftest import SMALL, Command, Sweep
 
 from cxr_experiments.config.schema import TrackingConfig
+from cxr_experiments.learning.trainer import load_model
 from cxr_experiments.record.run_folder import FAILED, FINISHED, KILLED, RunFolder, all_runs, read_json_lines, read_state
 from cxr_experiments.record.sweep import tell_sweep
 
@@ -148,6 +149,20 @@ def test_replicate_alone_equals_the_same_job_inside_a_sweep_bitwise(
     assert not list(alone.path.rglob("*test*")), "training leaves nothing of the test split"
     for name in ("predictions_val.csv", "metrics.jsonl"):
         assert without_volatile(alone.file(name)) == without_volatile(inside.file(name))
+
+
+def test_second_seed_of_a_sweep_equals_the_run_alone_bitwise(command: Command, tmp_path: Path) -> None:
+    """It takes over the traced steps of the first."""
+    words = ("data.num_patients=40", "data.image_size_px=32", "depth=shallow", "training.epochs=2", "tracking=disabled")
+    for home, seeds in (("sweep", ("-m", "seed=0,1")), ("alone", ("seed=1",))):
+        (tmp_path / home).mkdir()
+        said = command("train", *seeds, *words, home=tmp_path / home)
+        assert said.status == 0, said.err
+    (alone,) = finished(tmp_path / "alone")
+    (inside,) = (one for one in finished(tmp_path / "sweep") if one.run_id == alone.run_id)
+    for name in ("predictions_val.csv", "metrics.jsonl", "stress.csv"):
+        assert without_volatile(alone.file(name)) == without_volatile(inside.file(name))
+    assert load_model(alone.file("model.keras")).to_json() == load_model(inside.file("model.keras")).to_json()
 
 
 def without_volatile(path: Path) -> list[object]:

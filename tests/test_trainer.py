@@ -37,6 +37,7 @@ from cxr_experiments.config.schema import (
 from cxr_experiments.config.seeds import resolve_seeds
 from cxr_experiments.errors import ConfigError, RunError, TrainingError
 from cxr_experiments.learning.augmentation import make_augmentation
+from cxr_experiments.learning.fused_normalization import FusedBatchNormalization
 from cxr_experiments.learning.model import build_model
 from cxr_experiments.learning.pipeline import Pipeline, Source, evaluation_batches, training_batches
 from cxr_experiments.learning.trainer import (
@@ -416,24 +417,51 @@ def test_same_seed_repeats_bit_for_bit_in_another_process_and_after_another_trai
         {"resolution": ResolutionConfig("progressive")},
     ],
 )
-def test_second_training_takes_over_the_traced_steps_and_nothing_else(changed: dict[str, Any]) -> None:
-    """Seeds 1, 0 one after the other, against 0 alone: to the last bit, and without a new trace."""
+def test_second_training_takes_over_the_traced_steps_and_nothing_else(
+    changed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seed 1, then 0, against 0 on a twin of its own: to the last bit, and no layer is called by `fit` once more."""
     config = replace(CONFIG, **changed)
+    twin.forget_twin()
     alone = fingerprint(config)
-    keras.utils.set_random_seed(5)  # whatever others have drawn
-    trained_on(replace(config, depth=DepthConfig(filters=(4,), convolutions=(1,))))
+    twin.forget_twin()
     trained_on(replace(config, seed=1))
-    steps = twin._latest[0].twin.train_function
+    calls: list[str] = []
+    whole_call = FusedBatchNormalization.call
+
+    def counted(self: Any, *arguments: Any, **named: Any) -> Any:
+        calls.append(self.name)
+        return whole_call(self, *arguments, **named)
+
+    monkeypatch.setattr(FusedBatchNormalization, "call", counted)
     assert fingerprint(config) == alone
-    assert twin._latest[0].twin.train_function is steps
+    assert not calls
 
 
-def test_another_graph_is_traced_anew() -> None:
+def test_twin_of_another_graph_or_of_a_training_that_failed_is_not_taken_over(tmp_path: Path) -> None:
     trained_on(CONFIG)
-    before = twin._latest[0].twin
-    for changed in ({"optimizer": OptimizerConfig(learning_rate=0.5)}, {"depth": DepthConfig((4, 4), (1, 1))}):
-        trained_on(replace(CONFIG, **changed))
-        assert twin._latest[0].twin is not before
+    latest = twin._kept[0].twin
+    others = [
+        replace(CONFIG, optimizer=OptimizerConfig(learning_rate=0.5)),
+        replace(CONFIG, depth=DepthConfig((4, 4), (1, 1))),
+        replace(CONFIG, training=replace(CONFIG.training, label_smoothing=0.1)),
+    ]
+    for config in others:
+        trained_on(config)
+        assert twin._kept[0].twin is not latest
+        latest = twin._kept[0].twin
+    with pytest.raises(TrainingError):
+        trained_on(replace(CONFIG, optimizer=OptimizerConfig("sgd", learning_rate=1e38)))
+    assert not twin._kept
+
+
+def test_length_of_an_epoch_matters_to_a_schedule_alone() -> None:
+    model = build_model(CONFIG, resolve_seeds(CONFIG))
+    for schedule, is_taken in ((ScheduleConfig(), True), (ScheduleConfig("cosine"), False)):
+        config = replace(CONFIG, schedule=schedule)
+        first = twin.compiled_twin(model, config, resolve_seeds(config), 6)
+        twin.keep_twin(first, config, 6)
+        assert (twin.compiled_twin(model, config, resolve_seeds(config), 7) is first) == is_taken
 
 
 def fresh_fingerprint(config: ExperimentConfig) -> str:

@@ -25,7 +25,6 @@ HeatFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 METHOD = "integrated gradients from black, 16 steps, over 1/16 of the side"  # a change of it asks for new checks
 NUM_STEPS = 16  # 8 miss a fifth of the logit and more, 32 find no more lesions
 NEIGHBOURHOOD = 1 / 16  # standard deviation of the window as a fraction of the side: single pixels are noise
-NUM_TOGETHER = 1  # films, each with all its steps: fewer images than a training step holds
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Explainer:
     """How a run's network explains itself: the method's name, its heat, and the heat of the same network untrained.
 
     Both functions take images (n, size, size, 1) uint8 and give (n, size, size) float32, 0 and more, in logits per
-    pixel; whatever n is, NUM_TOGETHER of them are held at once.
+    pixel; whatever n is, NUM_STEPS images are computed at once.
     """
 
     method: str
@@ -80,14 +79,14 @@ def heat_function(network: keras.Model) -> HeatFunction:
         return tf.fill(tf.shape(images), np.nan) if found is None else found
 
     def heat(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        fractions = ((np.arange(NUM_STEPS, dtype=np.float32) + np.float32(0.5)) / np.float32(NUM_STEPS))[:, None, None]
+        fractions = (np.arange(NUM_STEPS, dtype=np.float32) + np.float32(0.5)) / np.float32(NUM_STEPS)
         found = [np.zeros((0, size_px, size_px), dtype=np.float32)]
-        for start in range(0, len(images), NUM_TOGETHER):
-            scaled = np.asarray(images[start : start + NUM_TOGETHER], dtype=np.float32) / np.float32(255)
-            path = scaled[:, None] * fractions[..., None]  # (films, steps, size, size, 1)
-            slopes = gradient(tf.constant(path.reshape(-1, size_px, size_px, 1))).numpy()
-            slope = slopes.reshape(path.shape).mean(axis=1)
-            found.append(np.maximum(window @ (scaled * slope)[..., 0] @ window.T, 0).astype(np.float32))
+        for image in images:
+            scaled = np.asarray(image, dtype=np.float32) / np.float32(255)
+            path = scaled * fractions[:, None, None, None]
+            slope = gradient(tf.constant(path)).numpy().mean(axis=0)
+            evidence = window @ (scaled * slope)[..., 0] @ window.T
+            found.append(np.maximum(evidence, 0).astype(np.float32)[None])
         whole = np.concatenate(found)
         if not np.isfinite(whole).all():
             raise RunError("no heat map: the network's logit has no finite gradient with respect to the image")

@@ -22,10 +22,10 @@ from filelock import FileLock
 from cxr_experiments.config.schema import DataConfig, ExperimentConfig
 from cxr_experiments.config.seeds import Seeds, derive
 from cxr_experiments.images.decode import encode_png
-from cxr_experiments.images.manifest import ImageRow, Manifest, load_pixels
+from cxr_experiments.images.manifest import ImageRow, Manifest, load_pixels, num_cores
 from cxr_experiments.images.splits import Split
 from cxr_experiments.learning.augmentation import Augmentation
-from cxr_experiments.learning.tf_data import NUM_THREADS, ready_ahead
+from cxr_experiments.learning.tf_data import NUM_BATCHES, ready_ahead
 
 
 def link_split(manifest: Manifest, split: Split, data: DataConfig, folder: Path) -> Path:
@@ -75,7 +75,7 @@ def directory_batches(
         return augment(batch[0], seed), batch[1]
 
     batches = tf.data.Dataset.range(num_epochs).flat_map(one_epoch).enumerate()
-    batches = batches.map(augmented, num_parallel_calls=NUM_THREADS)
+    batches = batches.map(augmented, num_parallel_calls=NUM_BATCHES)
     val = load_directory(linked / "val", classes, config.data).cache().batch(batch_size)
     return ready_ahead(batches), ready_ahead(val)
 
@@ -99,7 +99,7 @@ def load_directory(folder: Path, classes: tuple[str, str], data: DataConfig) -> 
         gray = tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8)
         return gray, tf.reshape(tf.cast(label, tf.float32), (1,))
 
-    return images.map(to_uint8, num_parallel_calls=NUM_THREADS)
+    return images.map(to_uint8, num_parallel_calls=num_cores())
 
 
 def _place_file(row: ImageRow, manifest: Manifest, data: DataConfig, stem: Path) -> None:

@@ -25,7 +25,7 @@ from cxr_experiments.images.splits import Split
 from cxr_experiments.images.store import Store
 from cxr_experiments.learning.augmentation import Augmentation, make_augmentation
 from cxr_experiments.learning.keras_directory import directory_batches, link_split
-from cxr_experiments.learning.tf_data import NUM_THREADS, ready_ahead
+from cxr_experiments.learning.tf_data import NUM_BATCHES, ready_ahead
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def training_batches(
 
     steps = tf.data.Dataset.range(first_step, config.training.epochs * steps_per_epoch)
     gathered = _gather(steps, source, rows_of)
-    return ready_ahead(gathered.map(augmented, num_parallel_calls=NUM_THREADS))
+    return ready_ahead(gathered.map(augmented, num_parallel_calls=NUM_BATCHES))
 
 
 def evaluation_batches(

@@ -8,11 +8,11 @@ search to find anything.
 
 from __future__ import annotations
 
-import os
-
 import tensorflow as tf
 
-NUM_THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from cxr_experiments.images.manifest import num_cores
+
+NUM_BATCHES = min(4, num_cores())  # that are augmented at once; each is held whole, so not one for every core
 NUM_AHEAD = 2  # batches that wait for the model
 
 

@@ -20,7 +20,7 @@ from cxr_experiments.errors import TrainingError
 from cxr_experiments.learning.pipeline import Pipeline
 from cxr_experiments.learning.trainer.optimizer import class_weights
 from cxr_experiments.learning.trainer.records import EpochRecord, StepRecord, Trained
-from cxr_experiments.learning.trainer.twin import compiled_twin, twin_is_ready
+from cxr_experiments.learning.trainer.twin import compiled_twin, forget_twin, keep_twin, twin_is_kept
 
 
 @dataclass
@@ -55,13 +55,15 @@ class Patience:
 
 
 def start_tensorflow(config: ExperimentConfig) -> None:
-    """Prepares the process for one run, before its model is built: op determinism, and no layers of an earlier run.
+    """Prepares the process for one run, before its model is built: op determinism, and nothing of an earlier run.
 
+    Keras' session is cleared unless the run can take over the traced steps of the one before: they go with it.
     Op determinism, once on, stays on for the process: in a sweep that mixes both, later runs are deterministic too.
     """
-    if twin_is_ready(config):
+    if twin_is_kept(config):
         gc.collect()  # what the run before has left
     else:
+        forget_twin()
         keras.backend.clear_session()
         # forgotten with the session; without it, checking a saved model draws a bar
         keras.config.disable_interactive_logging()
@@ -109,6 +111,7 @@ def train_model(
         verbose=0,
     )
     model.set_weights(watch.kept_weights)
+    keep_twin(twin, config, pipeline.steps_per_epoch)
     return Trained(
         history=tuple(watch.history),
         best_epoch=watch.kept_epoch,

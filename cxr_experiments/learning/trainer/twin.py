@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,35 +21,35 @@ class _Compiled:
     """A twin and what its traced steps depend on."""
 
     graph: tuple[Any, ...]
-    steps_per_epoch: int
+    num_steps: int
     twin: keras.Model
 
 
-_latest: list[_Compiled] = []  # one at most
-
-
-def twin_is_ready(config: ExperimentConfig) -> bool:
-    """Whether the training before was of the same graph, so that its twin can be trained again.
-
-    The kernels of its traced steps are gone once Keras' session is cleared or the process-wide seed is set.
-    """
-    return bool(_latest) and _latest[0].graph == _graph_of(config)
+# One at most, and process-wide: what is saved is work between two runs of a sweep, which know nothing of each other.
+_kept: list[_Compiled] = []
 
 
 def compiled_twin(model: keras.Model, config: ExperimentConfig, seeds: Seeds, steps_per_epoch: int) -> keras.Model:
     """A fused twin of `model` with its weights and its seeds of dropout, compiled, at the start of a training.
 
-    To build it and trace its steps takes seconds, longer than a short training.  So the twin of the training before is
+    To build it and trace its steps takes seconds, longer than a short training.  So a twin that `keep_twin` has kept is
     set to the beginning instead where the graph is the same: where runs differ in seeds, images or augmentation alone.
+
+    Args:
+        model: as `build_model` gives it, all of its layers trainable.
+        config: checked; a network of one's own is always compiled anew.
+        seeds: `init` is read.
+        steps_per_epoch: the schedule counts in them.
 
     Raises:
         ConfigError: options of optimizer and schedule that contradict each other; a network of one's own that takes
             images of one size alone, under resolution=progressive.
     """
-    if twin_is_ready(config) and _latest[0].steps_per_epoch == steps_per_epoch:
-        _set_to_beginning(_latest[0].twin, model)
-        return _latest[0].twin
-    _latest.clear()  # before another one is built: two would be held at once
+    if twin_is_kept(config) and _kept[0].num_steps == _steps_of_schedule(config, steps_per_epoch):
+        twin = _kept.pop().twin  # back again when this training, too, has come to its end
+        _set_to_beginning(twin, model)
+        return twin
+    forget_twin()
     # whatever draws without a seed of its own (the layers of a custom builder) repeats from run to run
     keras.utils.set_random_seed(seeds.init)
     twin = _twin(model, config)
@@ -59,22 +60,48 @@ def compiled_twin(model: keras.Model, config: ExperimentConfig, seeds: Seeds, st
         jit_compile=False,
     )
     twin.optimizer.build(twin.trainable_variables)  # left to the first step, they would have it traced twice
-    if config.model.builder is None:
-        _latest.append(_Compiled(_graph_of(config), steps_per_epoch, twin))
     return twin
 
 
+def keep_twin(twin: keras.Model, config: ExperimentConfig, steps_per_epoch: int) -> None:
+    """After a training that came to its end: the next one of the same graph may take the twin over."""
+    if config.model.builder is None:
+        _kept[:] = [_Compiled(_graph_of(config), _steps_of_schedule(config, steps_per_epoch), twin)]
+
+
+def twin_is_kept(config: ExperimentConfig) -> bool:
+    """Whether a twin of this graph is there.
+
+    The kernels of its traced steps are gone once Keras' session is cleared or the process-wide seed is set.
+    """
+    return bool(_kept) and _kept[0].graph == _graph_of(config)
+
+
+def forget_twin() -> None:
+    """Give back what a kept twin holds; a compiled model is a cycle, which no reference count frees."""
+    if _kept:
+        _kept.clear()
+        gc.collect()
+
+
 def _graph_of(config: ExperimentConfig) -> tuple[Any, ...]:
+    """All that the traced steps depend on but the length of an epoch."""
     architecture = (config.data.image_size_px, config.depth, config.pooling, config.model)
     learning = (config.optimizer, config.schedule, config.averaging, config.resolution, config.training)
     return (*architecture, *learning)
+
+
+def _steps_of_schedule(config: ExperimentConfig, steps_per_epoch: int) -> int:
+    """The steps of an epoch, or 0 where the learning rate does not depend on them."""
+    constant = config.schedule.kind == "constant" and config.schedule.warmup_epochs == 0
+    return 0 if constant else steps_per_epoch
 
 
 def _set_to_beginning(twin: keras.Model, model: keras.Model) -> None:
     """Weights and seeds of dropout as in `model`, an optimizer that has made no step."""
     for kept, given in zip(twin.variables, model.variables, strict=True):
         kept.assign(given)
-    rate = getattr(twin.optimizer, "_learning_rate", None)  # a variable where it is constant: it stays
+    rate = twin.optimizer.learning_rate  # a variable where it is constant: it stays
     for variable in twin.optimizer.variables:
         if variable is not rate:
             variable.assign(tf.zeros(variable.shape, variable.dtype))  # as Keras makes them
