@@ -52,6 +52,7 @@ def facts_of(arms: Sequence[Arm], **changed: Any) -> StudyFacts:
                 Costs(4448, 784, 8, 8, 7 if place else 4, False, 480.0, 84.0 + place, 1_838_353 - place)
                 for _ in arm.cells
             ),
+            lowest_epochs=(7 if place else 4,) * len(arm.cells),
             tuned="at default settings, not tuned",
             run_ids=tuple(cell.run_id for cell in arm.cells),
         )

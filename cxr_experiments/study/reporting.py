@@ -144,9 +144,15 @@ def _arm_facts(arm: Arm, cells: Sequence[StoredCell], told: Mapping[str, str]) -
         overrides=arm.spec.overrides,
         differing=arm.differing,
         costs=tuple(Costs(**cell.facts["costs"]) for cell in cells),
+        lowest_epochs=tuple(_lowest_epoch(cell.facts["history"]) for cell in cells),
         tuned=told.get(arm.spec.name, "at default settings, not tuned"),
         run_ids=tuple(cell.run_id for cell in cells),
     )
+
+
+def _lowest_epoch(history: Sequence[Mapping[str, float]]) -> int:
+    """The first epoch, from 0, of the lowest validation loss."""
+    return min(range(len(history)), key=lambda epoch: history[epoch]["val_loss"])
 
 
 def _overlap(judged: Judged, split: str) -> Overlap | None:

@@ -13,13 +13,17 @@ Histories = Mapping[str, Sequence[Sequence[Mapping[str, float]]]]
 
 @dataclass(frozen=True)
 class ArmFacts:
-    """One arm: its overrides, keys that differ (baseline's value, its own), costs and run ids in seed order, tuning."""
+    """One arm: its overrides, keys that differ (baseline's value, its own), costs and run ids in seed order, tuning.
+
+    `lowest_epochs`, from 0, are those of the lowest validation loss, which `training.keep=last` passes over.
+    """
 
     name: str
     factor: str
     overrides: tuple[str, ...]
     differing: Mapping[str, tuple[Any, Any]]
     costs: tuple[Costs, ...]
+    lowest_epochs: tuple[int, ...]
     tuned: str
     run_ids: tuple[str, ...]
 
@@ -27,7 +31,10 @@ class ArmFacts:
     def warning(self) -> str:
         """Said when a run ended at its epoch limit: it may not have converged."""
         ended = sum(one.epochs_run >= one.epoch_limit and not one.stopped_early for one in self.costs)
-        late = sum(one.best_epoch >= one.epoch_limit - 1 and not one.stopped_early for one in self.costs)
+        late = sum(
+            epoch >= one.epoch_limit - 1 and not one.stopped_early
+            for one, epoch in zip(self.costs, self.lowest_epochs, strict=True)
+        )
         if not ended:
             return ""
         return f"{ended} of {len(self.costs)} runs ended at their epoch limit, {late} had their best epoch there"
