@@ -143,10 +143,11 @@ def time_steps(scratch: Path, num_steps: int, *, constant: bool) -> dict[str, fl
     # epochs shortened, so that the short batch at an epoch's end is not among them
     batches = replace(batches, steps_per_epoch=num_steps // 2, val=batches.val.take(1))
     if constant:
-        batches = replace(batches, train=tf.data.Dataset.from_tensors(next(iter(batches.train))).repeat())
+        same = tf.data.Dataset.from_tensors(next(iter(batches.train))).repeat()
+        batches = replace(batches, train_from=lambda epoch: same)
     ended: list[float] = []
-    network, seeds = model.build_model(config, resolve_seeds(config)), resolve_seeds(config)
-    trainer.train_model(network, batches, config, seeds, on_batch_end=lambda _: ended.append(time.process_time()))
+    network = model.build_model(config, resolve_seeds(config))
+    trainer.train_model(network, batches, config, on_batch_end=lambda _: ended.append(time.process_time()))
     half = num_steps // 2
     took = [ended[step] - ended[step - 1] for step in range(half + 1, 3 * half) if step % half]
     return {"cpu_ms": 1000 * statistics.fmean(took)}

@@ -44,7 +44,7 @@ def profile(kind: str, scratch: Path) -> Counter[str]:
         trainer.start_tensorflow(config)
         seeds = resolve_seeds(config)
         network = model.build_model(config, seeds)
-        trainer.train_model(network, batches, config, seeds, on_batch_end=lambda one: end_step(one.epoch, one.step))
+        trainer.train_model(network, batches, config, on_batch_end=lambda one: end_step(one.epoch, one.step))
     else:
         for epoch in range(2):
             listen = keras.callbacks.LambdaCallback(

@@ -282,7 +282,7 @@ def train_stage(data: DataConfig) -> None:
     network = model.build_model(config, seeds)
     once = replace(config, training=replace(training, epochs=1))
     with timed(f"{STEPS} steps, and validation on {len(split.val):,} images"):
-        trained = trainer.train_model(network, replace(batches, steps_per_epoch=STEPS), once, seeds)
+        trained = trainer.train_model(network, replace(batches, steps_per_epoch=STEPS), once)
     with timed("predictions"):
         predict_split(
             trainer.logit_function(network), store.images, store.manifest, split.val, split="val", run_id="scale"

@@ -169,7 +169,7 @@ def time_ours(scratch: Path, epochs: int, precision: str) -> dict[str, float]:
         clock.begin_epoch(record.epoch)
         clock.end_step(record.step)
 
-    trainer.train_model(network, batches, config, seeds, on_batch_end=tell)
+    trainer.train_model(network, batches, config, on_batch_end=tell)
     return {"images_per_s": clock.images_per_s(), **counts_of(network)}
 
 

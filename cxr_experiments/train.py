@@ -57,7 +57,7 @@ def run_experiment(config: ExperimentConfig) -> str:
         trainer.start_tensorflow(config)
         batches = pipeline.make_pipeline(config, store, split, seeds, runs / ".links")
         network = model.build_model(config, seeds)
-        trained = trainer.train_model(network, batches, config, seeds, [run.epoch, display.epoch], display.batch)
+        trained = trainer.train_model(network, batches, config, [run.epoch, display.epoch], display.batch, run.states)
         predict = trainer.logit_function(network)
         ask = partial(predict_split, predict, store.images, store.manifest, run_id=run.run_id)
         predictions, fitted = ask(split.val, split="val"), ask(train_sample(split), split="train")

@@ -46,7 +46,7 @@ def test_claimed_run_is_running_and_cannot_be_claimed_again(tmp_path: Path) -> N
     assert json.loads(folder.file("identity.json").read_text())["dataset_digest"] == "d" * 64
 
 
-def test_attempt_of_a_dead_process_is_set_aside(tmp_path: Path) -> None:
+def test_attempt_of_a_dead_process_is_taken_up_again(tmp_path: Path) -> None:
     folder = claim(tmp_path, "exp", IDENTITY)
     folder.file("note.txt").write_text("kept")
     gone = subprocess.Popen([sys.executable, "-c", ""])
@@ -55,8 +55,10 @@ def test_attempt_of_a_dead_process_is_set_aside(tmp_path: Path) -> None:
     event = {"time_s": 0.0, "status": "RUNNING", "reason": "", "pid": gone.pid, "started_s": started_s}
     append_json_line(folder.file("events.jsonl"), event)
     again = claim(tmp_path, "exp", IDENTITY)
-    assert (again.path.with_name(f"{IDENTITY.run_id}.attempt-1") / "note.txt").read_text() == "kept"
-    assert all_runs(tmp_path) == [again], "earlier attempts are no runs"
+    assert again == folder
+    assert again.file("note.txt").read_text() == "kept"
+    assert (read_state(again).pid, read_state(again).reason) == (os.getpid(), "taken up again after RUNNING")
+    assert all_runs(tmp_path) == [again]
 
 
 def test_finished_run_is_found_by_identity(tmp_path: Path) -> None:

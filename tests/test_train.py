@@ -42,7 +42,9 @@ def test_second_start_of_a_sweep_runs_only_what_is_missing(sweep: Sweep, command
     after = {folder.run_id: folder.file("metrics.jsonl").stat().st_mtime_ns for folder in finished(home)}
     assert said.out.count("finished before") == 3
     assert after == before
-    assert list((home / "runs" / "phantom-two_by_two").glob("*.attempt-1")), "the failed attempt is kept"
+    (failed,) = (folder for folder in runs_of(home) if read_state(folder).status == FAILED)
+    tries = [event["status"] for event in read_json_lines(failed.file("events.jsonl"))]
+    assert tries == ["RUNNING", "FAILED", "RUNNING", "FAILED"], "it was tried again, in the same folder"
 
 
 def finished(home: Path) -> list[RunFolder]:

@@ -88,19 +88,22 @@ def pipeline_of(config: ExperimentConfig) -> Pipeline:
     images, labels = tiny_images(), tiny_labels()
     source = Source(images, labels, np.arange(NUM_TRAIN))
     val = evaluation_batches(images, labels, np.arange(NUM_TRAIN, len(images)), config.training.batch_size)
-    train = training_batches(source, config, resolve_seeds(config), make_augmentation(config.augmentation))
-    positives = int(labels[:NUM_TRAIN].sum())
     steps = math.ceil(NUM_TRAIN / config.training.batch_size)
-    return Pipeline(train, val, steps, NUM_TRAIN, NUM_VAL, (NUM_TRAIN - positives, positives))
+
+    def train_from(epoch: int) -> tf.data.Dataset:
+        seeds, augment = resolve_seeds(config), make_augmentation(config.augmentation)
+        return training_batches(source, config, seeds, augment, first_step=epoch * steps)
+
+    positives = int(labels[:NUM_TRAIN].sum())
+    return Pipeline(train_from, val, steps, NUM_TRAIN, NUM_VAL, (NUM_TRAIN - positives, positives))
 
 
 def trained_on(
     config: ExperimentConfig, pipeline: Pipeline | None = None, **listeners: Any
 ) -> tuple[keras.Model, Trained]:
     start_tensorflow(config)
-    seeds = resolve_seeds(config)
-    model = build_model(config, seeds)
-    return model, train_model(model, pipeline or pipeline_of(config), config, seeds, **listeners)
+    model = build_model(config, resolve_seeds(config))
+    return model, train_model(model, pipeline or pipeline_of(config), config, **listeners)
 
 
 def fingerprint(config: ExperimentConfig) -> str:
@@ -265,7 +268,7 @@ def test_growing_images_train_and_the_model_takes_the_full_size(plain: Told) -> 
     val = evaluation_batches(images, labels, np.arange(NUM_TRAIN, len(images)), 8)
     source = Source(images, labels, np.arange(NUM_TRAIN))
     train = training_batches(source, config, resolve_seeds(config), make_augmentation(config.augmentation))
-    model, trained = trained_on(config, replace(pipeline_of(PLAIN), train=train, val=val))
+    model, trained = trained_on(config, replace(pipeline_of(PLAIN), train_from=lambda epoch: train, val=val))
     assert trained.history[-1].metrics["loss"] < 0.5 * trained.history[0].metrics["loss"]
     assert model.input.shape == (None, 32, 32, 1)
 
@@ -308,8 +311,9 @@ def test_broken_labels_stop_training_with_epoch_and_step() -> None:
 
     pipeline = pipeline_of(CONFIG)
     told: list[EpochRecord] = []
+    spoiled = pipeline.train.enumerate().map(spoil)
     with pytest.raises(TrainingError, match=r"training loss became nan in epoch 1, step 2 of 6 .*learning_rate=0.001"):
-        trained_on(CONFIG, replace(pipeline, train=pipeline.train.enumerate().map(spoil)), on_epoch_end=[told.append])
+        trained_on(CONFIG, replace(pipeline, train_from=lambda epoch: spoiled), on_epoch_end=[told.append])
     assert [record.epoch for record in told] == [0]
 
 
@@ -459,9 +463,9 @@ def test_length_of_an_epoch_matters_to_a_schedule_alone() -> None:
     model = build_model(CONFIG, resolve_seeds(CONFIG))
     for schedule, is_taken in ((ScheduleConfig(), True), (ScheduleConfig("cosine"), False)):
         config = replace(CONFIG, schedule=schedule)
-        first = twin.compiled_twin(model, config, resolve_seeds(config), 6)
+        first = twin.compiled_twin(model, config, 6)
         twin.keep_twin(first, config, 6)
-        assert (twin.compiled_twin(model, config, resolve_seeds(config), 7) is first) == is_taken
+        assert (twin.compiled_twin(model, config, 7) is first) == is_taken
 
 
 def fresh_fingerprint(config: ExperimentConfig) -> str:

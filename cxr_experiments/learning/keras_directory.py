@@ -11,8 +11,10 @@ on average over full-size originals (4.2 in the worst image, 197 in the worst pi
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -56,8 +58,8 @@ def link_split(manifest: Manifest, split: Split, data: DataConfig, folder: Path)
 
 def directory_batches(
     linked: Path, classes: tuple[str, str], config: ExperimentConfig, seeds: Seeds, augment: Augmentation
-) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-    """(train over all epochs, val in one pass): load, cache, shuffle, rebatch, augment, prefetch.
+) -> tuple[Callable[[int], tf.data.Dataset], tf.data.Dataset]:
+    """(train over all epochs from one on, val in one pass): load, cache, shuffle, rebatch, augment, prefetch.
 
     Each element is (images (b, size, size, 1) uint8, labels (b, 1) float32).
     """
@@ -74,10 +76,13 @@ def directory_batches(
         seed = tf.stack([tf.constant(seeds.augmentation, tf.int32), tf.cast(step, tf.int32)])
         return augment(batch[0], seed), batch[1]
 
-    batches = tf.data.Dataset.range(num_epochs).flat_map(one_epoch).enumerate()
-    batches = batches.map(augmented, num_parallel_calls=NUM_BATCHES)
+    def train_from(epoch: int) -> tf.data.Dataset:
+        first_step = epoch * math.ceil(num_train / batch_size)
+        batches = tf.data.Dataset.range(epoch, num_epochs).flat_map(one_epoch).enumerate(start=first_step)
+        return ready_ahead(batches.map(augmented, num_parallel_calls=NUM_BATCHES))
+
     val = load_directory(linked / "val", classes, config.data).cache().batch(batch_size)
-    return ready_ahead(batches), ready_ahead(val)
+    return train_from, ready_ahead(val)
 
 
 def load_directory(folder: Path, classes: tuple[str, str], data: DataConfig) -> tf.data.Dataset:

@@ -39,14 +39,19 @@ class Source:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What `trainer` reads: `train` spans all epochs, `val` is one pass in order."""
+    """What `trainer` reads: `train_from` gives the batches of all epochs from one on, `val` is one pass in order."""
 
-    train: tf.data.Dataset
+    train_from: Callable[[int], tf.data.Dataset]
     val: tf.data.Dataset
     steps_per_epoch: int
     num_train: int
     num_val: int
     class_counts: tuple[int, int]  # training images labelled 0, labelled 1
+
+    @property
+    def train(self) -> tf.data.Dataset:
+        """The batches of all epochs."""
+        return self.train_from(0)
 
 
 def make_pipeline(config: ExperimentConfig, store: Store, split: Split, seeds: Seeds, folder: Path) -> Pipeline:
@@ -64,9 +69,11 @@ def make_pipeline(config: ExperimentConfig, store: Store, split: Split, seeds: S
     """
     labels = store.manifest.labels
     batch_size, augment = config.training.batch_size, make_augmentation(config.augmentation)
+    steps_per_epoch = math.ceil(len(split.train) / batch_size)
     if config.pipeline.kind == "store":
         source = Source(store.images, labels, split.train)
-        train = training_batches(source, config, seeds, augment)
+        epoch_order(labels, split.train, seed=seeds.order, epoch=0, imbalance=config.imbalance.kind)  # told here, if so
+        train_from = _batches_from(source, config, seeds, augment)
         val = evaluation_batches(store.images, labels, split.val, batch_size)
     else:
         if config.imbalance.kind == "balanced":
@@ -75,12 +82,12 @@ def make_pipeline(config: ExperimentConfig, store: Store, split: Split, seeds: S
                 "epoch: use pipeline=store, or imbalance=class_weight"
             )
         linked = link_split(store.manifest, split, config.data, folder)
-        train, val = directory_batches(linked, store.manifest.classes, config, seeds, augment)
+        train_from, val = directory_batches(linked, store.manifest.classes, config, seeds, augment)
     positives = int(labels[split.train].sum())
     return Pipeline(
-        train=train,
+        train_from=train_from,
         val=val,
-        steps_per_epoch=math.ceil(len(split.train) / batch_size),
+        steps_per_epoch=steps_per_epoch,
         num_train=len(split.train),
         num_val=len(split.val),
         class_counts=(len(split.train) - positives, positives),
@@ -172,6 +179,18 @@ def training_batches(
     steps = tf.data.Dataset.range(first_step, config.training.epochs * steps_per_epoch)
     gathered = _gather(steps, source, rows_of)
     return ready_ahead(gathered.map(augmented, num_parallel_calls=NUM_BATCHES))
+
+
+def _batches_from(
+    source: Source, config: ExperimentConfig, seeds: Seeds, augment: Augmentation
+) -> Callable[[int], tf.data.Dataset]:
+    """Epoch -> all batches from its first on."""
+    steps_per_epoch = math.ceil(len(source.indices) / config.training.batch_size)
+
+    def train_from(epoch: int) -> tf.data.Dataset:
+        return training_batches(source, config, seeds, augment, first_step=epoch * steps_per_epoch)
+
+    return train_from
 
 
 def evaluation_batches(

@@ -36,7 +36,9 @@ from cxr_experiments.record.run_folder import (
     append_json_line,
     claim,
     finished,
+    is_taken_up,
     mlflow_link,
+    mlflow_run_id,
     record_event,
     write_json,
 )
@@ -70,6 +72,7 @@ class LiveRun:
     folder: RunFolder
     place: TrackingPlace | None
     mlflow_id: str
+    told_epochs: frozenset[int] = frozenset()  # that MLflow has from an attempt before this one
     lost: list[str] = field(default_factory=list)
     completed: bool = False
 
@@ -77,6 +80,11 @@ class LiveRun:
     def link(self) -> str:
         """Path of the run in MLflow's UI, behind http://HOST:PORT/."""
         return mlflow_link(self.folder)
+
+    @property
+    def states(self) -> Path:
+        """Where the training keeps its state; taken away once the run is finished."""
+        return self.folder.states
 
     @property
     def run_id(self) -> str:
@@ -87,7 +95,8 @@ class LiveRun:
         """One epoch: a line of metrics.jsonl, then one step in MLflow under Keras' names."""
         speed = {"duration_s": record.duration_s, "images_per_s": record.images_per_s}
         append_json_line(self.folder.file("metrics.jsonl"), {"epoch": record.epoch, **record.metrics, **speed})
-        self._tell(tracking.log_epoch, record.epoch, record.metrics)
+        if record.epoch not in self.told_epochs:
+            self._tell(tracking.log_epoch, record.epoch, record.metrics)
 
     def tell_results(self, values: Mapping[str, float]) -> None:
         """To MLflow: the headlines among `values`, and the folder's small files and figures."""
@@ -104,6 +113,7 @@ class LiveRun:
         if not self.completed:
             record_event(self.folder, FINISHED)
             self.completed = True
+            shutil.rmtree(self.folder.states, ignore_errors=True)
 
     def end(self, status: str, reason: str = "") -> None:
         """Close the run in MLflow."""
@@ -192,13 +202,14 @@ def live_run(home: Path, plan: RunPlan) -> Iterator[LiveRun]:
         write_split(folder.file("split.csv"), plan.manifest, plan.split)
         write_json(folder.file("provenance.json"), asdict(provenance))
         folder.file("uncommitted.diff").write_text(uncommitted_change(), encoding="utf-8")
-        mlflow_id = tracking.start_run(place, _card(plan, provenance, tags))
+        folder.file("metrics.jsonl").unlink(missing_ok=True)  # a training that goes on tells its earlier epochs again
+        mlflow_id, told_epochs = _open_in_mlflow(place, folder, _card(plan, provenance, tags))
     except BaseException as error:
         record_event(folder, FAILED, f"{type(error).__name__}: {error}")
         raise
     if place is not None:
         write_json(folder.file("mlflow.json"), {"run_id": mlflow_id, "experiment_id": place.experiment_id})
-    run = LiveRun(folder, place, mlflow_id)
+    run = LiveRun(folder, place, mlflow_id, told_epochs)
     leave_out_imports()
     try:
         yield run
@@ -210,6 +221,13 @@ def live_run(home: Path, plan: RunPlan) -> Iterator[LiveRun]:
     finally:
         if run.completed:
             run.end(FINISHED)
+
+
+def _open_in_mlflow(place: TrackingPlace | None, folder: RunFolder, card: RunCard) -> tuple[str, frozenset[int]]:
+    """MLflow's id of the run, that of an earlier attempt where it is still there, and the epochs that it has."""
+    if is_taken_up(folder) and (earlier := tracking.reopen_run(place, mlflow_run_id(folder), folder.run_id)):
+        return earlier
+    return tracking.start_run(place, card), frozenset()
 
 
 def _ending(error: BaseException) -> tuple[str, str]:

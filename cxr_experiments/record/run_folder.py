@@ -1,7 +1,8 @@
 """The run's own folder, runs/<experiment_name>/<run_id>/: claimed once, written once, read back.
 
-The folder is the truth; MLflow is told afterwards.  It is claimed by renaming a prepared folder to its final name, so
-two processes cannot own one run.  The last line of `events.jsonl` is its state: RUNNING, FINISHED, FAILED, KILLED.
+The folder is the truth; MLflow is told afterwards.  It is claimed under a lock, so two processes cannot own one run,
+and an attempt whose process is gone is taken up again where it stopped.  The last line of `events.jsonl` is the run's
+state: RUNNING, FINISHED, FAILED, KILLED.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock
 
 from cxr_experiments.config.identity import Identity
 from cxr_experiments.errors import RunError
@@ -63,43 +65,49 @@ class RunFolder:
         """A file of the run: config.yaml, identity.json, split.csv, model.keras, predictions_val.csv, ..."""
         return self.path / name
 
+    @property
+    def states(self) -> Path:
+        """The folder of the training's states at the end of its last epochs; there until the run is finished."""
+        return self.path / "states"
+
     def predictions(self, split: str) -> Path:
         """The predictions file of one split."""
         return self.path / f"predictions_{split}.csv"
 
 
 def claim(runs: Path, experiment_name: str, identity: Identity) -> RunFolder:
-    """Make the folder of a new run and write RUNNING into it.
+    """Make the run's folder, or take over that of an attempt whose process is gone, and write RUNNING into it.
 
-    An unfinished attempt whose process is gone is kept beside it as <run_id>.attempt-N.
+    Whatever the attempt left stays; the training goes on from its last state.
 
     Raises:
         RunError: another process is training this very run.
     """
     final = runs / experiment_name / identity.run_id
     final.parent.mkdir(parents=True, exist_ok=True)
-    if final.exists():
-        _set_aside(final)
-    draft = final.with_name(f".{identity.run_id}.{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    folder = RunFolder(draft)
-    write_json(folder.file("identity.json"), asdict(identity))
-    record_event(folder, RUNNING)
-    try:
-        draft.rename(final)
-    except OSError as error:
+    with FileLock(runs / ".claims.lock"):
+        if final.exists():
+            state = read_state(RunFolder(final))
+            if state.alive:
+                raise RunError(
+                    f"run {final.name} is being trained by process {state.pid}: wait for it, or stop it ({final})"
+                )
+            record_event(RunFolder(final), RUNNING, f"taken up again after {state.status}")
+            return RunFolder(final)
+        draft = final.with_name(f".{identity.run_id}.{os.getpid()}")
         shutil.rmtree(draft, ignore_errors=True)
-        raise RunError(f"run {identity.run_id} was started by another process just now: {final}") from error
+        draft.mkdir()
+        folder = RunFolder(draft)
+        write_json(folder.file("identity.json"), asdict(identity))
+        record_event(folder, RUNNING)
+        draft.rename(final)
     return RunFolder(final)
 
 
-def _set_aside(path: Path) -> None:
-    state = read_state(RunFolder(path))
-    if state.alive:
-        raise RunError(f"run {path.name} is being trained by process {state.pid}: wait for it, or stop it ({path})")
-    attempt = next(n for n in range(1, 10_000) if not path.with_name(f"{path.name}.attempt-{n}").exists())
-    path.rename(path.with_name(f"{path.name}.attempt-{attempt}"))
+def is_taken_up(folder: RunFolder) -> bool:
+    """Whether an attempt before this one has worked in the folder."""
+    events = read_json_lines(folder.file("events.jsonl"))
+    return sum(bool(event.get("status") == RUNNING) for event in events) > 1
 
 
 def finished(runs: Path, experiment_name: str, identity: Identity) -> RunFolder | None:

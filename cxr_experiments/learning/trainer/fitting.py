@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,11 +16,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from cxr_experiments.config.schema import ExperimentConfig
-from cxr_experiments.config.seeds import Seeds
-from cxr_experiments.errors import TrainingError
+from cxr_experiments.errors import RunError, TrainingError
 from cxr_experiments.learning.pipeline import Pipeline
 from cxr_experiments.learning.trainer.optimizer import class_weights
 from cxr_experiments.learning.trainer.records import EpochRecord, StepRecord, Trained
+from cxr_experiments.learning.trainer.states import latest_state, told_of, write_state
 from cxr_experiments.learning.trainer.twin import compiled_twin, forget_twin, keep_twin, twin_is_kept
 
 
@@ -75,41 +76,47 @@ def train_model(
     model: keras.Model,
     pipeline: Pipeline,
     config: ExperimentConfig,
-    seeds: Seeds,
     on_epoch_end: Sequence[Callable[[EpochRecord], None]] = (),
     on_batch_end: Callable[[StepRecord], None] = lambda record: None,
+    states: Path | None = None,
 ) -> Trained:
     """Trains `model`; at the end it holds the weights of the epoch that `training.keep` names.
 
-    What is fitted is its twin with fused batch normalization, which computes the same faster.
+    What is fitted is its twin with fused batch normalization, which computes the same faster.  With a folder of states
+    the training goes on behind the last epoch that an earlier process left there, and ends bit for bit as if it had
+    never been stopped.
 
     Args:
         model: Uncompiled, as `build_model` gives it.
         pipeline: Batches of all epochs, and of validation.
         config: Checked configuration; all that concerns the training is read.
-        seeds: The run's seeds.
-        on_epoch_end: Each is called after each epoch's validation.
+        on_epoch_end: Each is called after each epoch's validation; for those before a resumption, at its start.
         on_batch_end: Called after each training step.
+        states: Where the whole state is kept at the end of each epoch; nowhere without.
 
     Raises:
         ConfigError: Options of optimizer and schedule that contradict each other.
         TrainingError: The loss is not finite; names epoch and step.
+        RunError: The state left is of another network, or one cannot be written.
     """
-    twin = compiled_twin(model, config, seeds, pipeline.steps_per_epoch)
-    watch = _Watch(twin, pipeline, config, on_epoch_end, on_batch_end)
+    twin = compiled_twin(model, config, pipeline.steps_per_epoch)
+    watch = _Watch(twin, pipeline, config, on_epoch_end, on_batch_end, states)
     # ahead of the watch: at the end of an epoch the watch finds the averaged weights in the model
     averaging = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.averaging.kind == "ema" else []
-    started = time.perf_counter()
-    twin.fit(
-        pipeline.train,
-        epochs=config.training.epochs,
-        steps_per_epoch=pipeline.steps_per_epoch,
-        validation_data=pipeline.val,
-        class_weight=class_weights(pipeline.class_counts) if config.imbalance.kind == "class_weight" else None,
-        callbacks=[*averaging, watch.as_callback()],
-        shuffle=False,
-        verbose=0,
-    )
+    for callback in averaging if watch.take_up() else ():
+        callback._ema_weights_in_model = True  # as they are at the end of an epoch; the next one swaps them back
+    if not watch.is_over:
+        twin.fit(
+            pipeline.train_from(len(watch.history)),
+            initial_epoch=len(watch.history),
+            epochs=config.training.epochs,
+            steps_per_epoch=pipeline.steps_per_epoch,
+            validation_data=pipeline.val,
+            class_weight=class_weights(pipeline.class_counts) if config.imbalance.kind == "class_weight" else None,
+            callbacks=[*averaging, watch.as_callback()],
+            shuffle=False,
+            verbose=0,
+        )
     model.set_weights(watch.kept_weights)
     keep_twin(twin, config, pipeline.steps_per_epoch)
     return Trained(
@@ -117,7 +124,7 @@ def train_model(
         best_epoch=watch.kept_epoch,
         stopped_early=watch.patience.exhausted and len(watch.history) < config.training.epochs,
         images_per_s=statistics.median(record.images_per_s for record in watch.history[1:] or watch.history),
-        duration_s=time.perf_counter() - started,
+        duration_s=sum(record.duration_s for record in watch.history),
     )
 
 
@@ -130,6 +137,7 @@ class _Watch:
     config: ExperimentConfig
     tell_epoch: Sequence[Callable[[EpochRecord], None]]
     tell_batch: Callable[[StepRecord], None]
+    states: Path | None = None
     history: list[EpochRecord] = field(default_factory=list)
     kept_epoch: int = 0
     kept_weights: list[NDArray[np.float32]] = field(default_factory=list)
@@ -144,6 +152,31 @@ class _Watch:
         return keras.callbacks.LambdaCallback(
             on_epoch_begin=self.begin_epoch, on_train_batch_end=self.end_batch, on_epoch_end=self.end_epoch
         )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no epoch is left to train."""
+        return self.patience.exhausted or len(self.history) >= self.config.training.epochs
+
+    def take_up(self) -> bool:
+        """Set model, optimizer and this to the last state that was left; False when there is none."""
+        found = latest_state(self.states) if self.states else None
+        if found is None:
+            return False
+        for group, given in ((self._variables(), found.variables), (self.model.weights, found.kept_weights)):
+            if [tuple(one.shape) for one in group] != [one.shape for one in given]:
+                raise RunError(f"the state of epoch {len(found.history)} in {self.states} is of another network")
+        for variable, value in zip(self._variables(), found.variables, strict=True):
+            variable.assign(value)
+        self.history, self.kept_epoch, self.kept_weights = (
+            list(found.history),
+            found.kept_epoch,
+            list(found.kept_weights),
+        )
+        self.patience = Patience(self.config.training.patience, *found.patience)
+        for record in self.history:
+            self._tell(record)
+        return True
 
     def begin_epoch(self, epoch: int, logs: Mapping[str, float]) -> None:
         self.epoch, self.epoch_began = epoch, time.perf_counter()
@@ -169,9 +202,20 @@ class _Watch:
         images_per_s = self.pipeline.num_train / self.training_s
         record = EpochRecord(epoch, metrics, time.perf_counter() - self.epoch_began, images_per_s)
         self.history.append(record)
+        if self.states:
+            watched = (self.patience.best_loss, self.patience.best_accuracy, self.patience.waited)
+            told = told_of(self.history, self.kept_epoch, watched)
+            write_state(self.states, told, self._variables(), self.kept_weights)
+        self._tell(record)
+        self.model.stop_training = self.patience.exhausted
+
+    def _variables(self) -> list[keras.Variable]:
+        """Of the network, seeds of dropout included, and of its optimizer."""
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+    def _tell(self, record: EpochRecord) -> None:
         for tell in self.tell_epoch:
             tell(record)
-        self.model.stop_training = self.patience.exhausted
 
     def _require_finite(self, name: str, value: float, where: str) -> None:
         if not math.isfinite(value):

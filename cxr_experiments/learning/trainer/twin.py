@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from cxr_experiments.config.schema import ExperimentConfig
-from cxr_experiments.config.seeds import Seeds
+from cxr_experiments.config.seeds import resolve_seeds
 from cxr_experiments.errors import ConfigError
 from cxr_experiments.learning.fused_normalization import fused_twin
 from cxr_experiments.learning.trainer.optimizer import make_optimizer
@@ -29,7 +29,7 @@ class _Compiled:
 _kept: list[_Compiled] = []
 
 
-def compiled_twin(model: keras.Model, config: ExperimentConfig, seeds: Seeds, steps_per_epoch: int) -> keras.Model:
+def compiled_twin(model: keras.Model, config: ExperimentConfig, steps_per_epoch: int) -> keras.Model:
     """A fused twin of `model` with its weights and its seeds of dropout, compiled, at the start of a training.
 
     To build it and trace its steps takes seconds, longer than a short training.  So a twin that `keep_twin` has kept is
@@ -38,7 +38,6 @@ def compiled_twin(model: keras.Model, config: ExperimentConfig, seeds: Seeds, st
     Args:
         model: as `build_model` gives it, all of its layers trainable.
         config: checked; a network of one's own is always compiled anew.
-        seeds: `init` is read.
         steps_per_epoch: the schedule counts in them.
 
     Raises:
@@ -51,7 +50,7 @@ def compiled_twin(model: keras.Model, config: ExperimentConfig, seeds: Seeds, st
         return twin
     forget_twin()
     # whatever draws without a seed of its own (the layers of a custom builder) repeats from run to run
-    keras.utils.set_random_seed(seeds.init)
+    keras.utils.set_random_seed(resolve_seeds(config).init)
     twin = _twin(model, config)
     twin.compile(
         optimizer=make_optimizer(config, steps_per_epoch),

@@ -7,6 +7,7 @@ from cxr_experiments.record.tracking.runs import (
     log_epoch,
     log_final,
     log_model,
+    reopen_run,
     start_run,
     tag_run,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "log_final",
     "log_model",
     "open_place",
+    "reopen_run",
     "start_run",
     "tag_run",
     "without_credentials",

@@ -61,6 +61,35 @@ def start_run(place: TrackingPlace | None, card: RunCard, *, started_ms: int | N
         return run_id
 
 
+def reopen_run(place: TrackingPlace | None, mlflow_id: str, run_id: str) -> tuple[str, frozenset[int]] | None:
+    """Have a run RUNNING again.
+
+    Args:
+        place: where.
+        mlflow_id: MLflow's id; "" where the attempt before was killed before it could write that down.
+        run_id: ours.
+
+    Returns:
+        MLflow's id and the epochs that it has; None when the run is not there, or tracking is disabled.
+
+    Raises:
+        TrackingError: the store cannot be reached or written.
+    """
+    if place is None:
+        return None
+    with door(place.uri):
+        client = client_of(place.uri)
+        runs = client.search_runs([place.experiment_id], f"tags.`cxr.run_id` = '{run_id}'")
+        run = next((one for one in runs if mlflow_id in ("", one.info.run_id)), None)
+        if run is None:
+            return None
+        found = str(run.info.run_id)
+        client.update_run(found, status="RUNNING")
+        for tag in {"reason", "mlflow.note.content"} & run.data.tags.keys():  # how the attempt before this one ended
+            client.delete_tag(found, tag)
+        return found, frozenset(metric.step for metric in client.get_metric_history(found, "val_loss"))
+
+
 def log_epoch(place: TrackingPlace | None, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
     """One value per metric at step `epoch`, in one synchronous call: 4 ms, where asynchronous ones lose their tail.
 
