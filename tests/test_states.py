@@ -131,7 +131,7 @@ def test_disk_that_is_full_leaves_the_states_before(left: Path, tmp_path: Path) 
         yield np.zeros(4)
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(RunError, match="cannot keep the state of the training in .*: No space left"):
+    with pytest.raises(RunError, match=r"cannot keep the state of the training in .*: No space left"):
         write_state(tmp_path, {"history": history, "kept_epoch": 0, "patience": [1.0, 0.0, 0]}, arrays(), [])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
