@@ -19,6 +19,7 @@ from cxr_experiments.config.commands import (
     EvaluateConfig,
     PredictConfig,
     PreviewConfig,
+    RunsConfig,
     VerifyConfig,
 )
 from cxr_experiments.config.compose import (
@@ -252,8 +253,8 @@ def owners_of() -> dict[str, set[str]]:
 def test_every_leaf_of_every_command_is_read_outside_config() -> None:
     owners = owners_of()
     named = {"study": {"study", "spec"}}
-    commands = (EvaluateConfig, PredictConfig, PreviewConfig, VerifyConfig, DownloadConfig, CompareConfig, StudyConfig)
-    for schema in (ExperimentConfig, *commands):
+    looking = (EvaluateConfig, PredictConfig, PreviewConfig, VerifyConfig, DownloadConfig, CompareConfig, RunsConfig)
+    for schema in (ExperimentConfig, StudyConfig, *looking):
         for leaf in leaf_keys(schema):
             section, name = ["config", *leaf.split(".")][-2:]
             assert named.get(section, {section}) & owners.get(name, set()), f"nothing reads {schema.__name__}.{leaf}"

@@ -109,3 +109,12 @@ class ReproduceConfig:
     """Run again what README and results/ report, and say what moved."""
 
     what: str = choice("quick", ("quick", "full"), "quick: phantoms, under 10 minutes; full: real films too, hours")
+
+
+@dataclass(frozen=True)
+class RunsConfig:
+    """Look after runs: why one differs from another, and what killed processes left behind."""
+
+    what: str = choice("mend", ("why", "mend"), "why: what makes run=ID another run than the nearest; mend: put right")
+    run: str | None = free(None, "run id (or its first 6 digits or more), or MLflow's run id")
+    experiment_name: str | None = free(None, "of the run, when two share an id")

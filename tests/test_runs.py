@@ -1,0 +1,116 @@
+"""`runs`: why a run is not the nearest other one; what killed processes left is put right once."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Command, Sweep
+
+from cxr_experiments.config.compose import write_config
+from cxr_experiments.config.identity import identify
+from cxr_experiments.config.schema import DataConfig, ExperimentConfig, TrackingConfig, TrainingConfig
+from cxr_experiments.record.mending import GONE, mend
+from cxr_experiments.record.run_folder import (
+    FINISHED,
+    KILLED,
+    RUNNING,
+    RunFolder,
+    all_runs,
+    append_json_line,
+    claim,
+    read_json_lines,
+    read_state,
+    record_event,
+)
+from cxr_experiments.runs import verb_first
+
+PLAIN = ExperimentConfig(tracking=TrackingConfig(kind="disabled"))
+
+
+def made(home: Path, config: ExperimentConfig, *, images: str = "d") -> RunFolder:
+    folder = claim(home / "runs", "exp", identify(config, images * 64, "s" * 64))
+    write_config(folder.file("config.yaml"), config)
+    return folder
+
+
+def gone_process(folder: RunFolder) -> None:
+    """The last event is that of a process that has ended without a word."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    event = {"time_s": 0.0, "status": RUNNING, "reason": "", "pid": process.pid}
+    append_json_line(folder.file("events.jsonl"), {**event, "started_s": psutil.Process(process.pid).create_time()})
+    process.wait()
+
+
+def test_why_names_what_differs_from_the_nearest_run(tmp_path: Path, command: Command) -> None:
+    run = made(tmp_path, PLAIN)
+    far = made(tmp_path, replace(PLAIN, seed=3, data=DataConfig(image_size_px=64), training=TrainingConfig(epochs=2)))
+    near = made(tmp_path, replace(PLAIN, training=TrainingConfig(epochs=7)), images="e")
+    said = command("runs", "why", f"run={run.run_id}", home=tmp_path)
+    assert said.status == 0, said.err
+    assert said.out.splitlines() == [
+        f"run {run.run_id} (exp, RUNNING) differs from the nearest, {near.run_id} (exp, RUNNING), in:",
+        "  the images (dataset_digest eeeeeeeeeeee -> dddddddddddd)",
+        "  training.epochs: 7 -> 40",
+    ]
+    shutil.rmtree(near.path)
+    said = command("runs", "why", f"run={run.run_id[:6]}", home=tmp_path)
+    assert f"nearest, {far.run_id}" in said.out
+    assert "  seed: 3 -> 0" in said.out
+    assert "seeds." not in said.out, "they follow from the one seed"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(("why",), "why which run?"), (("why", "run=aaaaaaaa"), "no run aaaaaaaa"), (("whi",), "why")],
+)
+def test_mistakes_are_one_line(words: tuple[str, ...], told: str, tmp_path: Path, command: Command) -> None:
+    said = command("runs", *words, home=tmp_path)
+    assert said.status == 2
+    assert told in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+def test_first_word_is_what_to_do() -> None:
+    assert verb_first(["why", "run=a"]) == ["what=why", "run=a"]
+    assert verb_first(["--help"]) == ["--help"]
+    assert verb_first([]) == []
+
+
+def test_what_killed_processes_left_is_mended_once(tmp_path: Path) -> None:
+    alive, dead, done = (made(tmp_path, replace(PLAIN, seed=seed)) for seed in range(3))
+    gone_process(dead)
+    record_event(done, FINISHED)
+    done.states.mkdir()
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    draft = tmp_path / "runs" / "exp" / f".{'a' * 12}.{process.pid}"
+    draft.mkdir()
+    lines = list(mend(tmp_path))
+    assert len(lines) == 3
+    assert (read_state(dead).status, read_state(dead).reason) == (KILLED, GONE)
+    assert read_state(alive).status == RUNNING
+    assert not draft.exists()
+    assert not done.states.exists()
+    assert list(mend(tmp_path)) == []
+
+
+def test_run_that_is_running_for_ever_is_closed_in_mlflow(sweep: Sweep, tmp_path: Path, command: Command) -> None:
+    from mlflow import MlflowClient
+
+    home = shutil.copytree(sweep.home, tmp_path / "home")
+    folder = next(one for one in all_runs(home / "runs") if read_state(one).status == FINISHED)
+    gone_process(folder)
+    client = MlflowClient(f"sqlite:///{home}/mlruns/mlflow.db")
+    (twin,) = client.search_runs(["1"], f"tags.`cxr.run_id` = '{folder.run_id}'")
+    client.update_run(twin.info.run_id, status="RUNNING")
+    said = command("runs", "mend", home=home)
+    assert f"run {folder.run_id} (phantom-two_by_two): was RUNNING, {GONE}; now KILLED, in MLflow too" in said.out
+    assert client.get_run(twin.info.run_id).info.status == KILLED
+    assert [event["status"] for event in read_json_lines(folder.file("events.jsonl"))][-1] == KILLED
+    assert command("runs", "mend", home=home).out.startswith("nothing to mend")
