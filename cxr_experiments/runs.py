@@ -1,6 +1,10 @@
-"""python -m cxr_experiments.runs why run=ID | mend: why a run is not another one, and what killed processes left."""
+"""python -m cxr_experiments.runs why run=ID | mend | sync: why runs differ, what was left behind, what MLflow lacks."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig
@@ -26,10 +30,15 @@ def look_after(config: RunsConfig) -> None:
         ConfigError: `why` without a run.
         RunError: no such run, or more than one.
     """
+    from cxr_experiments.record.mending import mend
+    from cxr_experiments.record.syncing import sync
+
     if config.what == "why":
         tell_why(config)
+    elif config.what == "mend":
+        say_each("mend", mend(home()))
     else:
-        mend_all()
+        say_each("send to MLflow", sync(home(), model_and_example))
 
 
 def tell_why(config: RunsConfig) -> None:
@@ -54,16 +63,21 @@ def tell_why(config: RunsConfig) -> None:
         print(f"  {line}")
 
 
-def mend_all() -> None:
-    """Print what was put right."""
-    from cxr_experiments.record.mending import mend
-
-    done = 0
-    for line in mend(home()):
+def say_each(what: str, lines: Iterable[str]) -> None:
+    """Print what is done as it is done."""
+    number = 0
+    for number, line in enumerate(lines, start=1):  # noqa: B007
         print(line, flush=True)
-        done += 1
-    if not done:
-        print(f"nothing to mend under {home() / 'runs'}")
+    if not number:
+        print(f"nothing to {what} under {home() / 'runs'}")
+
+
+def model_and_example(path: Path) -> tuple[Any, Any]:
+    """A run's model, and an input for its signature."""
+    from cxr_experiments.learning import contact_sheet, trainer  # TensorFlow now
+
+    model = trainer.load_model(path)
+    return model, contact_sheet.gray_ramp(int(model.input.shape[1]))
 
 
 def verb_first(words: list[str]) -> list[str]:

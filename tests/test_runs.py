@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,6 +25,7 @@ from cxr_experiments.record.run_folder import (
     all_runs,
     append_json_line,
     claim,
+    mlflow_run_id,
     read_json_lines,
     read_state,
     record_event,
@@ -114,3 +116,53 @@ def test_run_that_is_running_for_ever_is_closed_in_mlflow(sweep: Sweep, tmp_path
     assert client.get_run(twin.info.run_id).info.status == KILLED
     assert [event["status"] for event in read_json_lines(folder.file("events.jsonl"))][-1] == KILLED
     assert command("runs", "mend", home=home).out.startswith("nothing to mend")
+
+
+def histories(home: Path) -> dict[str, object]:
+    """Our id -> what MLflow has of the run: curves, final metrics, parameters, files, status; times left out."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{home}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("phantom-two_by_two")
+    assert experiment is not None
+    found: dict[str, object] = {}
+    for run in client.search_runs([experiment.experiment_id], "tags.`cxr.run_id` != ''"):
+        own = run.info.run_id
+        curves = {
+            name: [(one.step, one.value) for one in client.get_metric_history(own, name)] for name in run.data.metrics
+        }
+        files = sorted(one.path for folder in (None, "figures") for one in client.list_artifacts(own, folder))
+        models = client.search_logged_models([experiment.experiment_id], f"source_run_id = '{own}'")
+        found[run.data.tags["cxr.run_id"]] = (curves, run.data.params, files, run.info.status, len(models))
+    return found
+
+
+def test_lost_store_is_sent_again_from_the_folders_and_nothing_twice(
+    sweep: Sweep, tmp_path: Path, command: Command
+) -> None:
+    home = shutil.copytree(sweep.home, tmp_path / "home")
+    before = histories(home)
+    assert len(before) == 4
+    shutil.rmtree(home / "mlruns")
+    said = command("runs", "sync", home=home)
+    assert said.status == 0, said.err
+    assert said.out.count("sent the run itself") == 4
+    assert histories(home) == before
+    assert command("runs", "sync", home=home).out.startswith("nothing to send to MLflow")
+    assert histories(home) == before
+
+
+def test_lost_epoch_and_file_are_sent_alone(sweep: Sweep, tmp_path: Path, command: Command) -> None:
+    home = shutil.copytree(sweep.home, tmp_path / "home")
+    shutil.rmtree(home / "mlruns")
+    assert command("runs", "sync", home=home).status == 0  # whose artifacts now lie in this home
+    before = histories(home)
+    folder = next(one for one in all_runs(home / "runs") if read_state(one).status == FINISHED)
+    mlflow_id = mlflow_run_id(folder)
+    with sqlite3.connect(home / "mlruns" / "mlflow.db") as database:
+        database.execute("DELETE FROM metrics WHERE run_uuid = ? AND step = 1", (mlflow_id,))
+    (artifact,) = home.glob(f"mlruns/artifacts/*/{mlflow_id}/artifacts/split.csv")
+    artifact.unlink()
+    said = command("runs", "sync", home=home)
+    assert said.out.splitlines() == [f"run {folder.run_id} (phantom-two_by_two): sent 1 epoch, 1 file"]
+    assert histories(home) == before

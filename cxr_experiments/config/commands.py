@@ -113,8 +113,10 @@ class ReproduceConfig:
 
 @dataclass(frozen=True)
 class RunsConfig:
-    """Look after runs: why one differs from another, and what killed processes left behind."""
+    """Look after runs: why one differs from another, what killed processes left behind, what MLflow lacks."""
 
-    what: str = choice("mend", ("why", "mend"), "why: what makes run=ID another run than the nearest; mend: put right")
+    what: str = choice(
+        "mend", ("why", "mend", "sync"), "why run=ID is not the nearest run; mend what was left; sync MLflow"
+    )
     run: str | None = free(None, "run id (or its first 6 digits or more), or MLflow's run id")
     experiment_name: str | None = free(None, "of the run, when two share an id")

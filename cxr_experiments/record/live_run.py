@@ -32,6 +32,8 @@ from cxr_experiments.record.run_folder import (
     FAILED,
     FINISHED,
     KILLED,
+    RECORDS,
+    RESULTS,
     RunFolder,
     append_json_line,
     claim,
@@ -43,26 +45,6 @@ from cxr_experiments.record.run_folder import (
     write_json,
 )
 from cxr_experiments.record.tracking import RunCard, TrackingPlace
-
-# Small files of the folder that MLflow keeps as artifacts too; model and predictions follow when there are some.
-RECORDS = (
-    "skipped_files.json",
-    "leakage.json",
-    "data_report.json",
-    "own_network.py",
-    "config.yaml",
-    "identity.json",
-    "provenance.json",
-    "uncommitted.diff",
-    "split.csv",
-    "metrics.jsonl",
-    "events.jsonl",
-)
-
-RESULTS = (
-    *("scores.csv", "calibration.csv", "threshold.json", "costs.json"),
-    *("predictions_val.csv", "stress.csv", "explanations.json", "figures"),
-)
 
 
 @dataclass
@@ -203,7 +185,9 @@ def live_run(home: Path, plan: RunPlan) -> Iterator[LiveRun]:
         write_json(folder.file("provenance.json"), asdict(provenance))
         folder.file("uncommitted.diff").write_text(uncommitted_change(), encoding="utf-8")
         folder.file("metrics.jsonl").unlink(missing_ok=True)  # a training that goes on tells its earlier epochs again
-        mlflow_id, told_epochs = _open_in_mlflow(place, folder, _card(plan, provenance, tags))
+        card = _card(plan, provenance, tags)
+        write_json(folder.file("card.json"), asdict(card))  # for `runs sync`, should MLflow be lost
+        mlflow_id, told_epochs = _open_in_mlflow(place, folder, card)
     except BaseException as error:
         record_event(folder, FAILED, f"{type(error).__name__}: {error}")
         raise

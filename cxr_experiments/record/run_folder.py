@@ -24,6 +24,26 @@ from cxr_experiments.errors import RunError
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 
+# Small files of the folder that MLflow keeps as artifacts too; model and predictions follow when there are some.
+RECORDS = (
+    "skipped_files.json",
+    "leakage.json",
+    "data_report.json",
+    "own_network.py",
+    "config.yaml",
+    "identity.json",
+    "provenance.json",
+    "uncommitted.diff",
+    "split.csv",
+    "metrics.jsonl",
+    "events.jsonl",
+)
+
+RESULTS = (
+    *("scores.csv", "calibration.csv", "threshold.json", "costs.json"),
+    *("predictions_val.csv", "stress.csv", "explanations.json", "figures"),
+)
+
 
 @dataclass(frozen=True)
 class State:

@@ -4,7 +4,9 @@ from cxr_experiments.record.tracking.place import TrackingPlace, find_place, ope
 from cxr_experiments.record.tracking.runs import (
     RunCard,
     end_run,
+    headlines,
     log_epoch,
+    log_files,
     log_final,
     log_model,
     reopen_run,
@@ -12,21 +14,26 @@ from cxr_experiments.record.tracking.runs import (
     tag_run,
 )
 from cxr_experiments.record.tracking.summaries import Summary, keep_summaries, keep_view
+from cxr_experiments.record.tracking.told import ToldRun, told_run
 
 __all__ = [
     "RunCard",
     "Summary",
+    "ToldRun",
     "TrackingPlace",
     "end_run",
     "find_place",
+    "headlines",
     "keep_summaries",
     "keep_view",
     "log_epoch",
+    "log_files",
     "log_final",
     "log_model",
     "open_place",
     "reopen_run",
     "start_run",
     "tag_run",
+    "told_run",
     "without_credentials",
 ]

@@ -115,7 +115,21 @@ def log_final(place: TrackingPlace | None, run_id: str, metrics: Mapping[str, fl
     """
     if place is None or not run_id:
         return
-    log_epoch(place, run_id, 0, {name: metrics[name] for name in HEADLINES if name in metrics})
+    log_epoch(place, run_id, 0, headlines(metrics))
+    log_files(place, run_id, files)
+
+
+def headlines(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those among the final metrics that MLflow is told."""
+    return {name: metrics[name] for name in HEADLINES if name in metrics}
+
+
+def log_files(place: TrackingPlace, run_id: str, files: Sequence[Path]) -> None:
+    """Files as artifacts (a folder keeps its name); those that are not there are left out.
+
+    Raises:
+        TrackingError: the store cannot be reached or written.
+    """
     with door(place.uri):
         client = client_of(place.uri)
         for file in files:

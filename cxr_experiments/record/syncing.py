@@ -1,0 +1,114 @@
+"""What MLflow lacks of the runs, sent from their folders; what it has is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cxr_experiments.config.compose import load_config
+from cxr_experiments.config.identity import package_version
+from cxr_experiments.errors import CxrError
+from cxr_experiments.evidence.evaluation import read_scores
+from cxr_experiments.record import tracking
+from cxr_experiments.record.results import final_values
+from cxr_experiments.record.run_folder import (
+    FINISHED,
+    RECORDS,
+    RESULTS,
+    RUNNING,
+    RunFolder,
+    all_runs,
+    mlflow_run_id,
+    read_json,
+    read_json_lines,
+    read_state,
+    write_json,
+)
+from cxr_experiments.record.tracking import RunCard, ToldRun, TrackingPlace
+
+LoadModel = Callable[[Path], tuple[Any, Any]]  # model.keras -> the Keras model and an input example
+NO_METRIC = {"epoch", "duration_s", "images_per_s"}
+
+
+def sync(home: Path, load_model: LoadModel) -> Iterator[str]:
+    """Send what is missing, run by run, and say in a line what was sent; runs that are being trained are left out.
+
+    Args:
+        home: CXR_HOME.
+        load_model: called for the runs alone whose model MLflow lacks.
+    """
+    for folder in all_runs(home / "runs"):
+        name = f"run {folder.run_id} ({folder.experiment_name})"
+        try:
+            sent = list(_send(folder, home, load_model))
+        except CxrError as error:
+            yield f"{name}: {error}"
+            continue
+        if sent:
+            yield f"{name}: sent {', '.join(sent)}"
+
+
+def _send(folder: RunFolder, home: Path, load_model: LoadModel) -> Iterator[str]:
+    told_to, card = load_config(folder.file("config.yaml")).tracking, folder.file("card.json")
+    if told_to.kind == "disabled" or not card.is_file() or read_state(folder).status == RUNNING:
+        return
+    place = tracking.open_place(told_to, home, folder.experiment_name)
+    if place is None:
+        return
+    told = tracking.told_run(place, mlflow_run_id(folder), folder.run_id)
+    if told is None:
+        told = _begin(folder, place, RunCard(**read_json(card)))
+        yield "the run itself"
+    yield from _send_curves(folder, place, told)
+    if read_state(folder).status == FINISHED:
+        yield from _send_results(folder, place, told, load_model)
+    state = read_state(folder)
+    if told.status != state.status:
+        tracking.end_run(place, told.mlflow_id, state.status, state.reason)
+        yield f"that it is {state.status}"
+
+
+def _begin(folder: RunFolder, place: TrackingPlace, card: RunCard) -> ToldRun:
+    """A new run in MLflow, begun when ours was."""
+    first = next(read_json_lines(folder.file("events.jsonl")))
+    mlflow_id = tracking.start_run(place, card, started_ms=int(1000 * float(first["time_s"])))
+    write_json(folder.file("mlflow.json"), {"run_id": mlflow_id, "experiment_id": place.experiment_id})
+    return ToldRun(mlflow_id, RUNNING, frozenset(), frozenset(), frozenset(), has_model=False)
+
+
+def _send_curves(folder: RunFolder, place: TrackingPlace, told: ToldRun) -> Iterator[str]:
+    path = folder.file("metrics.jsonl")
+    lines = [line for line in read_json_lines(path) if line["epoch"] not in told.epochs] if path.is_file() else []
+    for line in lines:
+        metrics = {name: value for name, value in line.items() if name not in NO_METRIC}
+        tracking.log_epoch(place, told.mlflow_id, line["epoch"], metrics)
+    if lines:
+        yield _counted(len(lines), "epoch")
+
+
+def _send_results(folder: RunFolder, place: TrackingPlace, told: ToldRun, load_model: LoadModel) -> Iterator[str]:
+    speed = float(read_json(folder.file("costs.json"))["images_per_s"])
+    values = tracking.headlines(final_values(read_scores(folder.file("scores.csv")), images_per_s=speed))
+    if missing := {name: value for name, value in values.items() if name not in told.metrics}:
+        tracking.log_epoch(place, told.mlflow_id, 0, missing)
+        yield _counted(len(missing), "result")
+    if files := [folder.file(name) for name in (*RECORDS, *RESULTS) if _lacks(folder, name, told)]:
+        tracking.log_files(place, told.mlflow_id, files)
+        yield _counted(len(files), "file")
+    if not told.has_model and folder.file("model.keras").is_file():
+        packages = [f"{name}=={package_version(name)}" for name in ("tensorflow", "keras", "numpy")]
+        tracking.log_model(place, told.mlflow_id, *load_model(folder.file("model.keras")), packages)
+        yield "the model"
+
+
+def _lacks(folder: RunFolder, name: str, told: ToldRun) -> bool:
+    """Whether MLflow lacks a file of the folder, or any file of a folder in it."""
+    path = folder.file(name)
+    own = [one.relative_to(folder.path).as_posix() for one in path.rglob("*")] if path.is_dir() else [name]
+    return path.exists() and bool(set(own) - told.files)
+
+
+def _counted(count: int, what: str) -> str:
+    """`1 epoch`, `8 epochs`."""
+    return f"{count} {what}{'s' * (count != 1)}"
