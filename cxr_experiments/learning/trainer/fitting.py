@@ -165,7 +165,9 @@ class _Watch:
             return False
         for group, given in ((self._variables(), found.variables), (self.model.weights, found.kept_weights)):
             if [tuple(one.shape) for one in group] != [one.shape for one in given]:
-                raise RunError(f"the state of epoch {len(found.history)} in {self.states} is of another network")
+                raise RunError(
+                    f"the state of epoch {len(found.history)} in {self.states} is of another network: remove the folder to begin anew"
+                )
         for variable, value in zip(self._variables(), found.variables, strict=True):
             variable.assign(value)
         self.history, self.kept_epoch, self.kept_weights = (

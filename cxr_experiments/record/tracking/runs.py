@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr_experiments.record.tracking.place import TrackingPlace, client_of, door
+from cxr_experiments.record.tracking.told import find_run
 
 # MLflow's table stays readable with 15 final values, validation and test together; scores.csv has them all.
 HEADLINES = (
@@ -79,8 +80,7 @@ def reopen_run(place: TrackingPlace | None, mlflow_id: str, run_id: str) -> tupl
         return None
     with door(place.uri):
         client = client_of(place.uri)
-        runs = client.search_runs([place.experiment_id], f"tags.`cxr.run_id` = '{run_id}'")
-        run = next((one for one in runs if mlflow_id in ("", one.info.run_id)), None)
+        run = find_run(client, place, mlflow_id, run_id)
         if run is None:
             return None
         found = str(run.info.run_id)

@@ -10,6 +10,7 @@ from cxr_experiments.record.tracking.place import TrackingPlace, client_of, door
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,7 @@ def told_run(place: TrackingPlace, mlflow_id: str, run_id: str) -> ToldRun | Non
     """
     with door(place.uri):
         client = client_of(place.uri)
-        found = client.search_runs([place.experiment_id], f"tags.`cxr.run_id` = '{run_id}'")
-        run = next((one for one in found if mlflow_id in ("", one.info.run_id)), None)
+        run = find_run(client, place, mlflow_id, run_id)
         if run is None:
             return None
         own = str(run.info.run_id)
@@ -46,6 +46,12 @@ def told_run(place: TrackingPlace, mlflow_id: str, run_id: str) -> ToldRun | Non
             frozenset(_files(client, own, None)),
             any(str(model.status) in ("READY", "LoggedModelStatus.READY") for model in models),
         )
+
+
+def find_run(client: MlflowClient, place: TrackingPlace, mlflow_id: str, run_id: str) -> Run | None:
+    """The run with our id; MLflow's is "" where a process was killed before it could write that down."""
+    found = client.search_runs([place.experiment_id], f"tags.`cxr.run_id` = '{run_id}'")
+    return next((one for one in found if mlflow_id in ("", one.info.run_id)), None)
 
 
 def _files(client: MlflowClient, mlflow_id: str, folder: str | None) -> Iterator[str]:
