@@ -166,7 +166,8 @@ class _Watch:
         for group, given in ((self._variables(), found.variables), (self.model.weights, found.kept_weights)):
             if [tuple(one.shape) for one in group] != [one.shape for one in given]:
                 raise RunError(
-                    f"the state of epoch {len(found.history)} in {self.states} is of another network: remove the folder to begin anew"
+                    f"the state of epoch {len(found.history)} in {self.states} is of another network: "
+                    "remove the folder to begin anew"
                 )
         for variable, value in zip(self._variables(), found.variables, strict=True):
             variable.assign(value)
