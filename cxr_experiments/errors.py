@@ -9,6 +9,7 @@
     |-- ComparisonError    runs that cannot be compared: other images, other data, more than the factor changed
     |-- ReproductionError  a reported number did not come out again
     |-- TrainingError      training itself broke: a non-finite loss
+    |-- MachineError       the machine refuses: a full disk, a folder that cannot be written, no memory
     `-- TrackingError      MLflow's store could not be reached or written
 
 Anything else that reaches the top is a bug and keeps its traceback.
@@ -51,6 +52,10 @@ class ReproductionError(CxrError):
 
 class TrainingError(CxrError):
     """Training broke; the text names epoch and step."""
+
+
+class MachineError(CxrError):
+    """The machine refuses room on the disk, a folder to write into, or memory."""
 
 
 class TrackingError(CxrError):

@@ -38,14 +38,14 @@ def run_experiment(config: ExperimentConfig) -> str:
     """
     from cxr_experiments.config.seeds import resolve_seeds
     from cxr_experiments.images.splits import make_split
-    from cxr_experiments.record import console, heatmaps, results
-    from cxr_experiments.record.live_run import find_finished, live_run, plan_run
+    from cxr_experiments.record import console, heatmaps, results, run_plan
+    from cxr_experiments.record.live_run import live_run
 
     runs, seeds = home() / "runs", resolve_seeds(config)
     store = console.open_counted(config.data, runs)
     split = make_split(store.manifest, config.data, seed=seeds.split, kind=config.split.kind)
-    plan = plan_run(config, store, split, runs)
-    if (finished := find_finished(plan, runs)) is not None:
+    plan = run_plan.plan_run(config, store, split, runs)
+    if (finished := run_plan.find_finished(plan, runs)) is not None:
         console.say_finished_before(finished)
         return finished.run_id
     from cxr_experiments.evidence.evaluation import predict_split, predict_stressed, train_sample

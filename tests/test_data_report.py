@@ -26,7 +26,7 @@ from cxr_experiments.record.data_report import DataReport, Finding
 from cxr_experiments.record.data_report.counts import check_counts
 from cxr_experiments.record.data_report.finding import Looked
 from cxr_experiments.record.data_report.kept import from_json
-from cxr_experiments.record.live_run import plan_run
+from cxr_experiments.record.run_plan import plan_run
 from cxr_experiments.record.tracking import RunCard
 from cxr_experiments.record.tracking.place import client_of
 

@@ -15,8 +15,9 @@ from cxr_experiments.errors import Terminated, TrackingError, TrainingError
 from cxr_experiments.images.manifest import read_manifest
 from cxr_experiments.images.splits import make_split
 from cxr_experiments.images.store import BadFile, Store
-from cxr_experiments.record.live_run import RunPlan, find_finished, live_run, plan_run
+from cxr_experiments.record.live_run import live_run
 from cxr_experiments.record.run_folder import FAILED, FINISHED, KILLED, all_runs, read_json_lines, read_state
+from cxr_experiments.record.run_plan import RunPlan, find_finished, plan_run
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def test_end_of_a_run_is_told_with_its_reason(tmp_path: Path, error: BaseExcepti
     def broken_run() -> str:
         with live_run(tmp_path, plan(tmp_path, LOCAL)) as run:
             run.epoch(Epoch(0))
-            told.append(run.mlflow_id)
+            told.append(run.twin.mlflow_id)
             raise error
 
     told: list[str] = []
@@ -91,7 +92,8 @@ def test_tracker_that_is_lost_on_the_way_is_told_once_and_the_run_goes_on(
 ) -> None:
     with live_run(tmp_path, plan(tmp_path, LOCAL)) as run:
         run.epoch(Epoch(0))
-        run.place = replace(run.place, uri=f"sqlite:////{tmp_path}/gone/mlflow.db") if run.place else None
+        assert run.twin.place is not None
+        run.twin.place = replace(run.twin.place, uri=f"sqlite:////{tmp_path}/gone/mlflow.db")
         for number in range(1, 4):
             run.epoch(Epoch(number))
     assert read_state(run.folder).status == FINISHED

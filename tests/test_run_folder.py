@@ -6,14 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import psutil
 import pytest
 
 from cxr_experiments.config.identity import Identity, identify
 from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.errors import RunError
+from cxr_experiments.record.attempt import own_attempt, started
 from cxr_experiments.record.run_folder import (
     FAILED,
     FINISHED,
@@ -23,6 +24,7 @@ from cxr_experiments.record.run_folder import (
     claim,
     find_run,
     finished,
+    is_at_work,
     read_json,
     read_json_lines,
     read_state,
@@ -40,7 +42,7 @@ def other(number: int) -> Identity:
 def test_claimed_run_is_running_and_cannot_be_claimed_again(tmp_path: Path) -> None:
     folder = claim(tmp_path, "exp", IDENTITY)
     assert folder.path == tmp_path / "exp" / IDENTITY.run_id
-    assert read_state(folder).alive
+    assert is_at_work(folder)
     with pytest.raises(RunError, match=f"is being trained by process {os.getpid()}"):
         claim(tmp_path, "exp", IDENTITY)
     assert json.loads(folder.file("identity.json").read_text())["dataset_digest"] == "d" * 64
@@ -50,14 +52,14 @@ def test_attempt_of_a_dead_process_is_taken_up_again(tmp_path: Path) -> None:
     folder = claim(tmp_path, "exp", IDENTITY)
     folder.file("note.txt").write_text("kept")
     gone = subprocess.Popen([sys.executable, "-c", ""])
-    started_s = psutil.Process(gone.pid).create_time()
+    who = replace(own_attempt(), pid=gone.pid, started=started(gone.pid))
     gone.wait()
-    event = {"time_s": 0.0, "status": "RUNNING", "reason": "", "pid": gone.pid, "started_s": started_s}
+    event = {"time_s": 0.0, "status": "RUNNING", "reason": "", **asdict(who)}
     append_json_line(folder.file("events.jsonl"), event)
     again = claim(tmp_path, "exp", IDENTITY)
     assert again == folder
     assert again.file("note.txt").read_text() == "kept"
-    assert (read_state(again).pid, read_state(again).reason) == (os.getpid(), "taken up again after RUNNING")
+    assert (read_state(again).attempt, read_state(again).reason) == (own_attempt(), "taken up again after RUNNING")
     assert all_runs(tmp_path) == [again]
 
 

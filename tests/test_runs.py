@@ -6,16 +6,16 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import psutil
 import pytest
 from conftest import Command, Sweep
 
 from cxr_experiments.config.compose import write_config
 from cxr_experiments.config.identity import identify
 from cxr_experiments.config.schema import DataConfig, ExperimentConfig, TrackingConfig, TrainingConfig
+from cxr_experiments.record.attempt import own_attempt, started
 from cxr_experiments.record.mending import GONE, mend
 from cxr_experiments.record.run_folder import (
     FINISHED,
@@ -44,8 +44,8 @@ def made(home: Path, config: ExperimentConfig, *, images: str = "d") -> RunFolde
 def gone_process(folder: RunFolder) -> None:
     """The last event is that of a process that has ended without a word."""
     process = subprocess.Popen([sys.executable, "-c", ""])
-    event = {"time_s": 0.0, "status": RUNNING, "reason": "", "pid": process.pid}
-    append_json_line(folder.file("events.jsonl"), {**event, "started_s": psutil.Process(process.pid).create_time()})
+    who = replace(own_attempt(), pid=process.pid, started=started(process.pid))
+    append_json_line(folder.file("events.jsonl"), {"time_s": 0.0, "status": RUNNING, "reason": "", **asdict(who)})
     process.wait()
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cxr_experiments.config import collector
 from cxr_experiments.config.compose import CONF_DIR, read_config
 from cxr_experiments.config.hydra_errors import interruptions_kept, translate
+from cxr_experiments.config.machine import refusals_told
 from cxr_experiments.config.sweep import JobEnd, keep_job, new_folder
 from cxr_experiments.errors import ConfigError, CxrError, Terminated
 
@@ -41,6 +43,7 @@ TEXT_KEYS = (
     *(f"data.csv_{part}" for part in ("file", "path", "label", "patient", "split", "separator")),
 )
 EXIT_FOUND, EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
+_SAME_KEY_S = 0.3  # a program around this one may hand on what the terminal has sent already
 
 
 class FailedJob(CxrError):
@@ -78,10 +81,12 @@ def run_command(
         after_sweep: called with the sweep's folder and its first config when a sweep has ended, failed jobs or not.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # in the background of a shell it is ignored
+        signal.signal(signal.SIGINT, _interrupt)
     collector.begin()
     try:
         sys.argv[1:] = as_text(read_words(sys.argv[1:]))
-        with interruptions_kept(), _full_errors():
+        with interruptions_kept(), _full_errors(), refusals_told():
             sweep = check_sweep(config_name, schema)
             with _followed_by(after_sweep, sweep):
                 main()
@@ -111,7 +116,8 @@ def run_job(composed: DictConfig, schema: type[Config], job: Callable[[Config], 
     """
     if HydraConfig.get().mode is not RunMode.MULTIRUN:
         try:
-            job(read_config(composed, schema))
+            with refusals_told():
+                job(read_config(composed, schema))
         except CxrError as error:
             raise Mistake(str(error), EXIT_FOUND if isinstance(error, Found) else EXIT_MISTAKE) from error
         except BrokenPipeError as error:  # `| head` has read enough
@@ -121,7 +127,8 @@ def run_job(composed: DictConfig, schema: type[Config], job: Callable[[Config], 
     settings, words = HydraConfig.get(), tuple(HydraConfig.get().overrides.task)
     end = JobEnd(settings.job.num, words, str(composed.get("experiment_name") or ""), "", "")
     try:
-        returned = job(read_config(composed, schema))
+        with refusals_told():
+            returned = job(read_config(composed, schema))
     except Exception as error:
         print(f"FAILED {' '.join(words)}: {error}", file=sys.stderr, flush=True)
         keep_job(Path(settings.sweep.dir), replace(end, failure=f"{type(error).__name__}: {error}"))
@@ -157,6 +164,19 @@ def _fail(message: str, status: int) -> None:
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
     raise Terminated
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """The first Ctrl-C ends the work in order; the next one leaves at once, without a word to MLflow."""
+    began = time.monotonic()
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        if time.monotonic() - began > _SAME_KEY_S:
+            os.write(2, b"interrupted twice: left at once\n")
+            os._exit(EXIT_INTERRUPTED)
+
+    signal.signal(signal.SIGINT, leave)
+    raise KeyboardInterrupt
 
 
 @contextmanager

@@ -23,9 +23,10 @@ from cxr_experiments.record.provenance import slow_precision
 if TYPE_CHECKING:
     from cxr_experiments.config.schema import DataConfig
     from cxr_experiments.images.store import Store
-    from cxr_experiments.record.live_run import LiveRun, RunPlan
+    from cxr_experiments.record.live_run import LiveRun
     from cxr_experiments.record.results import Costs, Evidence, Robustness
     from cxr_experiments.record.run_folder import RunFolder
+    from cxr_experiments.record.run_plan import RunPlan
 
 # What the terminal shows of a split; scores.csv has every metric.
 SHOWN = tuple(

@@ -7,8 +7,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 from cxr_experiments.config.compose import load_config
 from cxr_experiments.errors import CxrError
 from cxr_experiments.record import tracking
@@ -18,12 +16,14 @@ from cxr_experiments.record.run_folder import (
     RUNNING,
     RunFolder,
     all_runs,
+    claims_lock,
+    is_at_work,
     read_state,
     record_event,
 )
 
 GONE = "its process is gone"
-_DRAFT = re.compile(r"\.[0-9a-f]{12}\.(\d+)")
+_DRAFT = re.compile(r"\.[0-9a-f]{12}\.\d+")
 
 
 def mend(home: Path) -> Iterator[str]:
@@ -40,17 +40,21 @@ def mend(home: Path) -> Iterator[str]:
         except CxrError as error:
             yield f"{name}: {error}; move its folder away, and train it again"
             continue
-        if state.status == RUNNING and not state.alive:
+        if state.status == RUNNING and not is_at_work(folder):
             record_event(folder, KILLED, GONE)
             yield f"{name}: was RUNNING, {GONE}; now KILLED{_close_in_mlflow(folder, home)}"
         if state.status == FINISHED and folder.states.is_dir():
             shutil.rmtree(folder.states)
             yield f"{name}: finished; removed its states"
-    for draft in sorted(runs.glob("*/.*")):
-        found = _DRAFT.fullmatch(draft.name)
-        if found and draft.is_dir() and not psutil.pid_exists(int(found[1])):
-            shutil.rmtree(draft)
-            yield f"removed {draft}, which a process left that is gone"
+    yield from _mend_drafts(runs)
+
+
+def _mend_drafts(runs: Path) -> Iterator[str]:
+    with claims_lock(runs):  # who makes a folder holds it: what lies there now belongs to nobody
+        for draft in sorted(runs.glob("*/.*")):
+            if draft.is_dir() and _DRAFT.fullmatch(draft.name):
+                shutil.rmtree(draft)
+                yield f"removed {draft}, which a process left that is gone"
 
 
 def _close_in_mlflow(folder: RunFolder, home: Path) -> str:

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from filelock import FileLock
 
 from cxr_experiments.config.identity import Identity
 from cxr_experiments.errors import RunError
+from cxr_experiments.record.attempt import Attempt, attempt_of, own_attempt
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 
@@ -47,22 +47,11 @@ RESULTS = (
 
 @dataclass(frozen=True)
 class State:
-    """A run's last event."""
+    """A run's last event, and the process that wrote it."""
 
     status: str
     reason: str
-    pid: int
-    started_s: float
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process that claimed the run still works on it (pid and start time both match)."""
-        if self.status != RUNNING or not psutil.pid_exists(self.pid):
-            return False
-        try:
-            return bool(abs(psutil.Process(self.pid).create_time() - self.started_s) < 1.0)
-        except psutil.Error:
-            return False
+    attempt: Attempt
 
 
 @dataclass(frozen=True)
@@ -90,6 +79,11 @@ class RunFolder:
         """The folder of the training's states at the end of its last epochs; there until the run is finished."""
         return self.path / "states"
 
+    @property
+    def sign_of_life(self) -> Path:
+        """The file that the process at work on the run touches again and again."""
+        return self.path / ".alive"
+
     def predictions(self, split: str) -> Path:
         """The predictions file of one split."""
         return self.path / f"predictions_{split}.csv"
@@ -105,23 +99,48 @@ def claim(runs: Path, experiment_name: str, identity: Identity) -> RunFolder:
     """
     final = runs / experiment_name / identity.run_id
     final.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(runs / ".claims.lock"):
+    with claims_lock(runs):
         if final.exists():
-            state = read_state(RunFolder(final))
-            if state.alive:
-                raise RunError(
-                    f"run {final.name} is being trained by process {state.pid}: wait for it, or stop it ({final})"
-                )
-            record_event(RunFolder(final), RUNNING, f"taken up again after {state.status}")
-            return RunFolder(final)
+            taken = RunFolder(final)
+            if is_at_work(taken):
+                who = read_state(taken).attempt.told(taken.sign_of_life)
+                raise RunError(f"run {final.name} is being trained by {who}: wait for it, or stop it ({final})")
+            taken.sign_of_life.touch()
+            record_event(taken, RUNNING, f"taken up again after {read_state(taken).status}")
+            return taken
         draft = final.with_name(f".{identity.run_id}.{os.getpid()}")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
         folder = RunFolder(draft)
         write_json(folder.file("identity.json"), asdict(identity))
+        folder.sign_of_life.touch()
         record_event(folder, RUNNING)
         draft.rename(final)
     return RunFolder(final)
+
+
+def claims_lock(runs: Path) -> FileLock:
+    """Held while a run's folder is made or taken over."""
+    runs.mkdir(parents=True, exist_ok=True)
+    return FileLock(runs / ".claims.lock")
+
+
+def is_at_work(folder: RunFolder) -> bool:
+    """Whether a process works on the run at this moment."""
+    state = read_state(folder)
+    return state.status == RUNNING and state.attempt.is_at_work(folder.sign_of_life)
+
+
+def require_own(folder: RunFolder) -> None:
+    """Must be called before a file of a claimed run is written: a process that slept too long has lost its run.
+
+    Raises:
+        RunError: another process has taken the run up meanwhile.
+    """
+    state = read_state(folder)
+    if state.attempt != own_attempt():
+        who = state.attempt.told(folder.sign_of_life)
+        raise RunError(f"run {folder.run_id} was taken up by {who} while this one was not heard of: this one stops")
 
 
 def is_taken_up(folder: RunFolder) -> bool:
@@ -138,8 +157,7 @@ def finished(runs: Path, experiment_name: str, identity: Identity) -> RunFolder 
 
 def record_event(folder: RunFolder, status: str, reason: str = "") -> None:
     """Append one line to events.jsonl, flushed to the disk."""
-    started_s = psutil.Process().create_time()
-    event = {"time_s": time.time(), "status": status, "reason": reason, "pid": os.getpid(), "started_s": started_s}
+    event = {"time_s": time.time(), "status": status, "reason": reason, **asdict(own_attempt())}
     append_json_line(folder.file("events.jsonl"), event)
 
 
@@ -152,7 +170,7 @@ def read_state(folder: RunFolder) -> State:
     events = list(read_json_lines(folder.file("events.jsonl")))
     try:
         last = events[-1]
-        return State(str(last["status"]), str(last["reason"]), int(last["pid"]), float(last["started_s"]))
+        return State(str(last["status"]), str(last["reason"]), attempt_of(last))
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{folder.file('events.jsonl')} does not tell the run's state: {error!r}") from error
 
@@ -234,11 +252,19 @@ def read_told(folder: RunFolder, name: str) -> str:
 
 
 def append_json_line(path: Path, values: Mapping[str, Any]) -> None:
-    """Append one JSON line and flush it to the disk."""
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(values) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    """Append one JSON line and flush it to the disk; half a line, which a crash has left, gives way."""
+    line = json.dumps(values).encode() + b"\n"
+    with path.open("a+b") as stream:
+        stream.seek(0)
+        written = stream.read()
+        stream.truncate(written.rfind(b"\n") + 1)
+        try:
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+        except OSError:
+            stream.truncate(written.rfind(b"\n") + 1)
+            raise
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:

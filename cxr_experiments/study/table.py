@@ -19,7 +19,15 @@ from rich.table import Table
 from rich.text import Text
 
 from cxr_experiments.errors import RunError
-from cxr_experiments.record.run_folder import FAILED, FINISHED, RunFolder, read_json, read_json_lines, read_state
+from cxr_experiments.record.run_folder import (
+    FAILED,
+    FINISHED,
+    RunFolder,
+    is_at_work,
+    read_json,
+    read_json_lines,
+    read_state,
+)
 from cxr_experiments.study.cell import cell_file, run_of
 from cxr_experiments.study.plan import Plan, PlannedCell
 
@@ -51,10 +59,10 @@ def _under_way(cell: PlannedCell, folder: RunFolder, begun_s: float) -> CellStat
     state, events = read_state(folder), list(read_json_lines(folder.file("events.jsonl")))
     if state.status in (FINISHED, FAILED) and events[-1]["time_s"] >= begun_s:
         return CellState("failed") if state.status == FAILED else CellState("running", left_s=0.0)
-    if not state.alive:
+    if not is_at_work(folder):
         return CellState("waiting")
     epochs = list(read_json_lines(folder.file("metrics.jsonl"))) if folder.file("metrics.jsonl").is_file() else []
-    spent = time.time() - events[0]["time_s"]
+    spent = max(time.time() - events[-1]["time_s"], 0.0)
     per_epoch = mean(epoch["duration_s"] for epoch in epochs) if epochs else None
     left = per_epoch * (cell.config.training.epochs - len(epochs)) if per_epoch is not None else None
     return CellState("running", spent, left, epochs=len(epochs))

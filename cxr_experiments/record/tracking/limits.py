@@ -1,0 +1,38 @@
+"""MLflow is waited for only so long: a server that hangs must not hold a training up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import TypeVar
+
+from cxr_experiments.errors import TrackingError
+
+Answer = TypeVar("Answer")
+
+OPEN_S, EPOCH_S, RESULTS_S, CLOSE_S = 30.0, 8.0, 120.0, 4.0  # CLOSE_S: after Ctrl-C, when 10 s are all there is
+
+
+def within(limit_s: float, call: Callable[[], Answer]) -> Answer:
+    """What `call` returns or raises.  After `limit_s` it is left to itself, in a thread that ends with the process.
+
+    Raises:
+        TrackingError: no answer within `limit_s`.
+    """
+    answers: SimpleQueue[tuple[Answer | None, BaseException | None]] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put((call(), None))
+        except BaseException as error:  # it is raised where it was asked
+            answers.put((None, error))
+
+    Thread(target=ask, name="MLflow", daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=limit_s)
+    except Empty:
+        raise TrackingError(f"MLflow has not answered for {limit_s:g} s") from None
+    if error is not None:
+        raise error
+    return answer  # type: ignore[return-value]  # None where that is the answer

@@ -1,0 +1,102 @@
+"""A run's twin in MLflow: told second, waited for only so long, and done without once it fails."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cxr_experiments.config.schema import TrackingConfig
+from cxr_experiments.errors import CxrError, TrackingError
+from cxr_experiments.record import tracking
+from cxr_experiments.record.run_folder import RunFolder, all_runs, is_taken_up, mlflow_run_id, read_json, write_json
+from cxr_experiments.record.tracking import RunCard, TrackingPlace
+from cxr_experiments.record.tracking.limits import OPEN_S, within
+
+
+@dataclass
+class Twin:
+    """The run as MLflow has it.
+
+    Attributes:
+        place: where the run is told to; None with tracking=disabled, or when it was away from the start.
+        mlflow_id: MLflow's id of it.
+        told_epochs: that MLflow has from an attempt before this one.
+        lost: why MLflow is no longer told; once it has something, nothing more is sent.
+    """
+
+    place: TrackingPlace | None
+    mlflow_id: str = ""
+    told_epochs: frozenset[int] = frozenset()
+    lost: list[str] = field(default_factory=list)
+
+    def tell(self, limit_s: float, call: Callable[..., None], *arguments: Any) -> None:
+        """Call `call(place, mlflow_id, *arguments)`; a failure, or silence for `limit_s`, is said once."""
+        if self.lost or self.place is None:
+            return
+        try:
+            within(limit_s, lambda: call(self.place, self.mlflow_id, *arguments))
+        except TrackingError as error:
+            self.lose(error)
+
+    def lose(self, error: TrackingError) -> None:
+        """MLflow is not told any more."""
+        self.lost.append(str(error))
+        then = "the run goes on, its folder has everything, and `runs sync` sends it later"
+        print(f"warning: {error}; {then}", file=sys.stderr, flush=True)
+
+
+def find_twin(told_to: TrackingConfig, home: Path, experiment_name: str) -> Twin:
+    """The place for a twin, before the run's folder is claimed.
+
+    A place that has taken runs before may be away: the second half of a sweep must not fail with the server.
+
+    Raises:
+        TrackingError: the place does not answer and never has: its address may be mistyped.
+    """
+    try:
+        return Twin(within(OPEN_S, lambda: tracking.open_place(told_to, home, experiment_name)))
+    except TrackingError as error:
+        if not _has_taken_runs(told_to, home):
+            raise
+        twin = Twin(None)
+        twin.lose(error)
+        return twin
+
+
+def open_twin(twin: Twin, folder: RunFolder, told_to: TrackingConfig, card: RunCard) -> None:
+    """Begin the run in MLflow, or take up again what an attempt before this one has begun there."""
+    if twin.place is None:
+        return
+    place = twin.place
+    try:
+        twin.mlflow_id, twin.told_epochs = within(OPEN_S, lambda: _begun(place, folder, card))
+    except TrackingError as error:
+        twin.lose(error)
+        return
+    told = {"run_id": twin.mlflow_id, "experiment_id": place.experiment_id, "place": _named(told_to)}
+    write_json(folder.file("mlflow.json"), told)
+
+
+def _begun(place: TrackingPlace, folder: RunFolder, card: RunCard) -> tuple[str, frozenset[int]]:
+    if is_taken_up(folder) and (earlier := tracking.reopen_run(place, mlflow_run_id(folder), folder.run_id)):
+        return earlier
+    return tracking.start_run(place, card), frozenset()
+
+
+def _has_taken_runs(told_to: TrackingConfig, home: Path) -> bool:
+    """Whether any run here has been told to the same place."""
+    for folder in all_runs(home / "runs"):
+        path = folder.file("mlflow.json")
+        try:
+            if path.is_file() and read_json(path).get("place") == _named(told_to):
+                return True
+        except CxrError:
+            continue
+    return False
+
+
+def _named(told_to: TrackingConfig) -> str:
+    return tracking.without_credentials(told_to.uri) if told_to.uri else told_to.kind
