@@ -74,9 +74,7 @@ def test_process_that_slept_too_long_has_lost_its_run(tmp_path: Path) -> None:
         require_own(folder)
 
 
-def test_signs_are_given_again_and_again_and_end_with_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_signs_are_given_again_and_again_and_end_with_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempt, "BEAT_S", 0.05)
     sign = tmp_path / ".alive"
     with signs_of_life(sign):

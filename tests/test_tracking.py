@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import SMALL, Command, Said, Sweep
+from tracking_server import TrackingServer
 
 from cxr_experiments.config.schema import TrackingConfig
 from cxr_experiments.errors import TrackingError
@@ -183,36 +181,15 @@ def test_credentials_are_taken_out(text: str, expected: str) -> None:
 
 @pytest.mark.long
 def test_server_takes_the_same_runs(tmp_path: Path, command: Command) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-         "--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", str(tmp_path / "kept")],
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    server = TrackingServer(tmp_path)
     try:
-        wait_until_answers(port)
-        uri = f"tracking.uri=http://127.0.0.1:{port}"
-        said = command("train", *SMALL, "tracking=server", uri, home=tmp_path)
+        said = command("train", *SMALL, "tracking=server", f"tracking.uri={server.uri}", home=tmp_path)
         assert said.status == 0, said.err
         assert "warning" not in said.err
-        with sqlite3.connect(tmp_path / "server.db") as database:
+        with sqlite3.connect(server.database) as database:
             (status,) = database.execute("select status from runs").fetchone()
         database.close()
         assert status == "FINISHED"
         assert list((tmp_path / "kept").rglob("model.keras"))
     finally:
-        server.terminate()
-        server.wait(timeout=30)
-
-
-def wait_until_answers(port: int) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.5)
-    pytest.fail("the MLflow server did not start within 90 s")
+        server.kill()
