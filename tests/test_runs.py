@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -15,6 +16,9 @@ from conftest import Command, Sweep
 from cxr_experiments.config.compose import write_config
 from cxr_experiments.config.identity import identify
 from cxr_experiments.config.schema import DataConfig, ExperimentConfig, TrackingConfig, TrainingConfig
+from cxr_experiments.images.manifest import read_manifest
+from cxr_experiments.images.store import open_store
+from cxr_experiments.images.store.building import made_by
 from cxr_experiments.record.attempt import own_attempt, started
 from cxr_experiments.record.mending import GONE, mend
 from cxr_experiments.record.run_folder import (
@@ -93,12 +97,39 @@ def test_what_killed_processes_left_is_mended_once(tmp_path: Path) -> None:
     process.wait()
     draft = tmp_path / "runs" / "exp" / f".{'a' * 12}.{process.pid}"
     draft.mkdir()
+    for half in (dead.file(f".card.json.{process.pid}"), alive.file(f".card.json.{process.pid}")):
+        half.write_text("{")
     lines = list(mend(tmp_path))
-    assert len(lines) == 3
+    assert len(lines) == 5, lines
+    assert f"run {done.run_id} (exp): finished, but split.csv, model.keras" in lines[-2]
+    assert alive.file(f".card.json.{process.pid}").exists(), "its process may be writing it"
     assert (read_state(dead).status, read_state(dead).reason) == (KILLED, GONE)
     assert read_state(alive).status == RUNNING
     assert not draft.exists()
     assert not done.states.exists()
+    assert len(list(mend(tmp_path))) == 1, "files that are gone are told again"
+
+
+def test_stores_that_no_run_can_use_are_taken_away(tmp_path: Path) -> None:
+    data = DataConfig(num_patients=20, image_size_px=16)
+    stores = tmp_path / "runs" / ".stores"
+    good, changed, of_others, torn = (
+        open_store(read_manifest(one), one, folder=stores).path
+        for one in (replace(data, image_size_px=size_px) for size_px in (16, 17, 18, 19))
+    )
+    with (changed / "images.npy").open("r+b") as images:
+        images.seek(500)
+        images.write(b"\x07")
+    told = json.loads((of_others / "rows.json").read_text())
+    (of_others / "rows.json").write_text(json.dumps({**told, "made_by": "0" * 12}))
+    (torn / "rows.json").write_text("{")
+    for key, first in (("a" * 20, f"{'0' * 12}/{'a' * 20}"), ("b" * 20, f"{made_by()}/{'b' * 20}")):
+        (stores / f"{key}.partial").mkdir()
+        (stores / f"{key}.partial" / "journal.jsonl").write_text(json.dumps({"store": first}) + "\n")
+    lines = {line.split()[3]: line for line in mend(tmp_path)}
+    assert lines.keys() == {str(path) for path in (changed, of_others, torn, stores / f"{'a' * 20}.partial")}
+    assert "do not match their digest" in lines[str(changed)]
+    assert {path.name for path in stores.iterdir() if path.is_dir()} == {good.name, f"{'b' * 20}.partial"}
     assert list(mend(tmp_path)) == []
 
 

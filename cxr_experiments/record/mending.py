@@ -1,4 +1,4 @@
-"""What killed processes leave behind, found and put right: runs that are RUNNING for ever, drafts, states."""
+"""What killed processes leave behind, found and put right: runs that are RUNNING for ever, drafts, states, stores."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cxr_experiments.config.compose import load_config
 from cxr_experiments.errors import CxrError
+from cxr_experiments.images.store.mending import mend_stores
 from cxr_experiments.record import tracking
 from cxr_experiments.record.run_folder import (
     FINISHED,
@@ -23,38 +24,70 @@ from cxr_experiments.record.run_folder import (
 )
 
 GONE = "its process is gone"
-_DRAFT = re.compile(r"\.[0-9a-f]{12}\.\d+")
+NEEDED = ("config.yaml", "identity.json", "split.csv", "model.keras", "predictions_val.csv", "scores.csv")
+_DRAFT_FOLDER = re.compile(r"\.[0-9a-f]{12}\.\d+")
+_DRAFT_FILE = re.compile(r"\..+\.\d+")
 
 
 def mend(home: Path) -> Iterator[str]:
     """Put right what can be, and say each thing in a line as it is done.
 
-    A run whose process is gone becomes KILLED, here and in MLflow; the same `train` command takes it up again.  Drafts
-    of folders whose process is gone, and states of finished runs, are removed.
+    A run whose process is gone becomes KILLED, here and in MLflow; the same `train` command takes it up again.  What is
+    of no use any more is removed: half-made folders, files and stores, states of finished runs, stores that other code
+    has made or whose pixels have changed.  Of finished runs that lack a file one line says so.
     """
     runs = home / "runs"
     for folder in all_runs(runs):
-        name = f"run {folder.run_id} ({folder.experiment_name})"
-        try:
-            state = read_state(folder)
-        except CxrError as error:
-            yield f"{name}: {error}; move its folder away, and train it again"
-            continue
-        if state.status == RUNNING and not is_at_work(folder):
-            record_event(folder, KILLED, GONE)
-            yield f"{name}: was RUNNING, {GONE}; now KILLED{_close_in_mlflow(folder, home)}"
-        if state.status == FINISHED and folder.states.is_dir():
+        for line in _mend_run(folder, home):
+            yield f"run {folder.run_id} ({folder.experiment_name}): {line}"
+    yield from _mend_folders(runs)
+    yield from _mend_database(home / "mlruns")
+    yield from mend_stores(runs / ".stores")
+
+
+def _mend_run(folder: RunFolder, home: Path) -> Iterator[str]:
+    try:
+        status, busy = read_state(folder).status, is_at_work(folder)
+    except CxrError as error:
+        yield f"{error}; move its folder away, and train it again"
+        return
+    if status == RUNNING and not busy:
+        record_event(folder, KILLED, GONE)
+        yield f"was RUNNING, {GONE}; now KILLED{_close_in_mlflow(folder, home)}"
+    if not busy:
+        yield from _mend_drafts(folder)
+    if status == FINISHED:
+        if folder.states.is_dir():
             shutil.rmtree(folder.states)
-            yield f"{name}: finished; removed its states"
-    yield from _mend_drafts(runs)
+            yield "finished; removed its states"
+        missing = [name for name in NEEDED if not folder.file(name).is_file()]
+        if missing:
+            yield f"finished, but {', '.join(missing)} is gone; rerun=true trains a replicate"
 
 
-def _mend_drafts(runs: Path) -> Iterator[str]:
+def _mend_drafts(folder: RunFolder) -> Iterator[str]:
+    """Files that were half written when the process went."""
+    drafts = [path for place in (folder.path, folder.states) for path in place.glob(".*.*") if path.is_file()]
+    for draft in sorted(path for path in drafts if _DRAFT_FILE.fullmatch(path.name)):
+        draft.unlink()
+        yield f"removed {draft.name}, half written"
+
+
+def _mend_folders(runs: Path) -> Iterator[str]:
     with claims_lock(runs):  # who makes a folder holds it: what lies there now belongs to nobody
         for draft in sorted(runs.glob("*/.*")):
-            if draft.is_dir() and _DRAFT.fullmatch(draft.name):
+            if draft.is_dir() and _DRAFT_FOLDER.fullmatch(draft.name):
                 shutil.rmtree(draft)
                 yield f"removed {draft}, which a process left that is gone"
+
+
+def _mend_database(mlruns: Path) -> Iterator[str]:
+    """MLflow's database, half made."""
+    if mlruns.is_dir():
+        with tracking.opening_lock(mlruns):
+            for draft in sorted(mlruns.glob(".mlflow.db.*")):
+                draft.unlink()
+                yield f"removed {draft}, half made"
 
 
 def _close_in_mlflow(folder: RunFolder, home: Path) -> str:

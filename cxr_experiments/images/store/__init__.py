@@ -1,7 +1,8 @@
 """Every image of a manifest, decoded and prepared once, in a memory-mapped uint8 array that runs and processes share.
 
     folder/<key>/images.npy   (n, size, size, 1) uint8, row i is row i of the usable manifest
-    folder/<key>/rows.json    how many images, and the files that could not be decoded with their reasons
+    folder/<key>/rows.json    how many images, the files that could not be decoded with their reasons, by which code and
+                              libraries it was made, and the digest of images.npy
 
 The key names all that decides a pixel: content of the data set, size, resize rule, the source of `decode` and
 `prepare`, and the versions of PIL and NumPy; so a changed image or option never meets a stale store.  A store is built
@@ -15,7 +16,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +23,12 @@ from filelock import FileLock
 
 from cxr_experiments.config.schema import DataConfig
 from cxr_experiments.errors import DataError
-from cxr_experiments.images.manifest import Manifest, source_digest
-from cxr_experiments.images.store.building import BadFile, build, refusal
+from cxr_experiments.images.manifest import Manifest
+from cxr_experiments.images.store.building import BadFile, build, made_by, refusal
 
 __all__ = ["BadFile", "Progress", "Store", "open_store", "store_key"]
 
 Progress = Callable[[int, int], None]
-
-_FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +87,7 @@ def open_store(manifest: Manifest, data: DataConfig, *, folder: Path, on_progres
 
 def store_key(manifest: Manifest, data: DataConfig) -> str:
     """20 hex digits over everything that decides a pixel of the store or its order."""
-    code = source_digest("decode", "prepare")
-    tools = [version("pillow"), version("numpy")]
-    told = json.dumps([_FORMAT, manifest.digest, data.image_size_px, data.resize, code, tools])
+    told = json.dumps([made_by(), manifest.digest, data.image_size_px, data.resize])
     return hashlib.sha256(told.encode()).hexdigest()[:20]
 
 

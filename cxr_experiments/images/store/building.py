@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,15 +10,17 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 from cxr_experiments.config.schema import DataConfig
 from cxr_experiments.errors import BadImageError, CxrError, DataError
 from cxr_experiments.images.decode import Gray
-from cxr_experiments.images.manifest import ImageRow, Manifest, load_square, num_cores
+from cxr_experiments.images.manifest import ImageRow, Manifest, load_square, num_cores, source_digest
 from cxr_experiments.images.store.journal import HEADER_BYTES, Journal, open_journal
 from cxr_experiments.images.threads import in_order
 
+_FORMAT = 3
 _NUM_NAMED = 20  # bad files spelt out in a message; the rest is counted
 
 
@@ -54,7 +57,7 @@ def _write(
 ) -> None:
     """Fill `folder` with images.npy and rows.json."""
     rows, size_px = manifest.rows, data.image_size_px
-    with open_journal(folder, key, image_bytes=size_px * size_px, num_rows=len(rows)) as journal:
+    with open_journal(folder, f"{made_by()}/{key}", image_bytes=size_px * size_px, num_rows=len(rows)) as journal:
         if on_progress is not None and journal.num_rows:
             on_progress(journal.num_rows, len(rows))
         _add_rows(journal, manifest, data, on_progress)
@@ -64,9 +67,14 @@ def _write(
         journal.write_line()
         journal.images.seek(0)  # the header comes last: until then this is no array
         journal.images.write(_npy_header(journal.num_images, size_px))
-    bad = [{"image_id": rows[one.row].image_id, "reason": one.reason} for one in journal.refused]
+    told = {
+        "num_images": journal.num_images,
+        "bad_files": [{"image_id": rows[one.row].image_id, "reason": one.reason} for one in journal.refused],
+        "made_by": made_by(),
+        "sha256": file_sha256(folder / "images.npy"),
+    }
     with open(folder / "rows.json", "w", encoding="ascii") as file:
-        json.dump({"num_images": journal.num_images, "bad_files": bad}, file)
+        json.dump(told, file)
     for name in ("images.npy", "rows.json", "."):
         _sync(folder / name)
 
@@ -112,6 +120,18 @@ def refusal(bad_files: tuple[BadFile, ...]) -> DataError:
     first = f"{len(bad_files)} file(s) cannot be used as images:"
     last = "mend or remove them; data.on_bad_file=skip goes on without them and records which, if others are left"
     return DataError("\n".join([first, *named, last]))
+
+
+def made_by() -> str:
+    """12 hex digits over the code and the libraries that decide the pixels of a store, and over its layout."""
+    told = [_FORMAT, source_digest("decode", "prepare"), version("pillow"), version("numpy")]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+
+
+def file_sha256(path: Path) -> str:
+    """Of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -1,6 +1,6 @@
 """How far a build has come: images.npy in the making, and beside it a journal of what is known to be on disk.
 
-    journal.jsonl   {"store": key}
+    journal.jsonl   {"store": "<code and libraries>/<key>"}
                     {"row": 2048, "num_images": 2046, "crc32": 305419896, "bad_files": [[17, "empty file"], ...]}
 
 A line says that the manifest's rows before `row` are done, that they gave `num_images` images, and the checksum of
@@ -97,7 +97,7 @@ def open_journal(folder: Path, key: str, *, image_bytes: int, num_rows: int) -> 
 
     Args:
         folder: the store's partial folder; made when it is missing.
-        key: of the store.
+        key: of the store, and what it is made by.
         image_bytes: size of one prepared image.
         num_rows: of the manifest.
     """

@@ -1,6 +1,12 @@
 """The only door to MLflow.  Nothing is read back here to compute a result."""
 
-from cxr_experiments.record.tracking.place import TrackingPlace, find_place, open_place, without_credentials
+from cxr_experiments.record.tracking.place import (
+    TrackingPlace,
+    find_place,
+    open_place,
+    opening_lock,
+    without_credentials,
+)
 from cxr_experiments.record.tracking.runs import (
     RunCard,
     end_run,
@@ -31,6 +37,7 @@ __all__ = [
     "log_final",
     "log_model",
     "open_place",
+    "opening_lock",
     "reopen_run",
     "start_run",
     "tag_run",

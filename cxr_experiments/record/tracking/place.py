@@ -48,7 +48,7 @@ def open_place(tracking: TrackingConfig, home: Path, experiment_name: str) -> Tr
     except OSError as error:
         raise TrackingError(f"cannot make {folder}: {error.strerror}") from error
     uri = store_uri(tracking, home)
-    with FileLock(folder / ".mlflow.lock"), door(uri):
+    with opening_lock(folder), door(uri):
         if uri == _own_uri(home) and not _database(home).is_file():
             _make_database(_database(home))
         client = client_of(uri)
@@ -58,6 +58,11 @@ def open_place(tracking: TrackingConfig, home: Path, experiment_name: str) -> Tr
         # The artifact place can be given here only; a server chooses its own.
         place = None if tracking.kind == "server" else (folder / "artifacts" / experiment_name).as_uri()
         return TrackingPlace(uri, str(client.create_experiment(experiment_name, artifact_location=place)))
+
+
+def opening_lock(mlruns: Path) -> FileLock:
+    """Held while the database is opened, and made when it is not there."""
+    return FileLock(mlruns / ".mlflow.lock")
 
 
 def find_place(tracking: TrackingConfig, home: Path, told: Path) -> tuple[TrackingPlace | None, str]:
