@@ -23,25 +23,30 @@ _TO_DO = {
 }
 
 
-def refusal(error: BaseException) -> str:
+def refusal(error: BaseException, where: str = "") -> str:
     """What the machine refused, and what to do; "" for errors of any other kind.
+
+    Args:
+        error: anything.
+        where: what was being written, for errors that do not know their file.
 
     Example:
         >>> refusal(OSError(errno.ENOSPC, "No space left on device", "/runs/a"))
-        "'/runs/a': No space left on device; free the disk, then the same command goes on"
+        '/runs/a: No space left on device; free the disk, then the same command goes on'
         >>> refusal(FileNotFoundError(errno.ENOENT, "No such file", "/runs/a"))
         ''
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's own
-        told = " ".join(str(error).split())[:200]
-        return f"out of memory{told and ': '}{told}; try a smaller training.batch_size or data.image_size_px"
+        found = re.search(r"(OOM when allocating|Unable to allocate|failed to allocate)[^\n\[]*", str(error))
+        told = f" ({found[0].strip()})" if found else ""
+        return f"out of memory{told}; try a smaller training.batch_size or data.image_size_px, or close other programs"
     if not isinstance(error, OSError):
         return ""
     number = _number(error)
     if number not in _TO_DO:
         return ""
-    where = f"{error.filename!r}: " if error.filename else ""
-    return f"{where}{os.strerror(number)}; {_TO_DO[number]}, then the same command goes on"
+    place = str(error.filename or where)
+    return f"{place}{place and ': '}{os.strerror(number)}; {_TO_DO[number]}, then the same command goes on"
 
 
 def _number(error: OSError) -> int:
@@ -51,7 +56,7 @@ def _number(error: OSError) -> int:
 
 
 @contextmanager
-def refusals_told() -> Iterator[None]:
+def refusals_told(where: str = "") -> Iterator[None]:
     """Every refusal of the machine leaves as one MachineError.
 
     Raises:
@@ -62,6 +67,6 @@ def refusals_told() -> Iterator[None]:
     except CxrError:
         raise
     except Exception as error:
-        if told := refusal(error):
+        if told := refusal(error, where):
             raise MachineError(told) from error
         raise

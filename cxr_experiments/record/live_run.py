@@ -107,7 +107,7 @@ def live_run(home: Path, plan: RunPlan) -> Iterator[LiveRun]:
         TrackingError: MLflow does not answer at the start, and never has.
     """
     twin = find_twin(plan.config.tracking, home, plan.experiment_name)
-    with refusals_told(), _claimed(home, plan) as folder:
+    with _claimed(home, plan) as folder, refusals_told(str(folder.path)):
         run = LiveRun(folder, twin)
         try:
             open_twin(twin, folder, plan.config.tracking, begin_folder(folder, plan, home))
@@ -125,14 +125,15 @@ def live_run(home: Path, plan: RunPlan) -> Iterator[LiveRun]:
 
 @contextmanager
 def _claimed(home: Path, plan: RunPlan) -> Iterator[RunFolder]:
-    folder = claim(home / "runs", plan.experiment_name, plan.identity)
+    with refusals_told():
+        folder = claim(home / "runs", plan.experiment_name, plan.identity)
     with signs_of_life(folder.sign_of_life):
         yield folder
 
 
 def _close(run: LiveRun, error: BaseException) -> None:
     """Say how the run ended, in the folder and in MLflow; where a full disk refuses the line, `runs mend` adds it."""
-    status, reason = _ending(error)
+    status, reason = _ending(error, str(run.folder.path))
     with contextlib.suppress(OSError, RunError):
         require_own(run.folder)
         record_event(run.folder, status, reason)
@@ -140,10 +141,10 @@ def _close(run: LiveRun, error: BaseException) -> None:
         run.twin.tell(CLOSE_S, tracking.end_run, status, reason)
 
 
-def _ending(error: BaseException) -> tuple[str, str]:
+def _ending(error: BaseException, where: str) -> tuple[str, str]:
     """Status and reason of a run that this error ended."""
     if isinstance(error, KeyboardInterrupt):
         return KILLED, "Ctrl-C"
     if isinstance(error, Terminated):
         return KILLED, "SIGTERM"
-    return FAILED, refusal(error) or f"{type(error).__name__}: {error}"
+    return FAILED, refusal(error, where) or f"{type(error).__name__}: {error}"

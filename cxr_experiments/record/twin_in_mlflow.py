@@ -44,8 +44,7 @@ class Twin:
     def lose(self, error: TrackingError) -> None:
         """MLflow is not told any more."""
         self.lost.append(str(error))
-        then = "the run goes on, its folder has everything, and `runs sync` sends it later"
-        print(f"warning: {error}; {then}", file=sys.stderr, flush=True)
+        print(f"warning: {error}; the run's folder keeps it, `runs sync` sends it later", file=sys.stderr, flush=True)
 
 
 def find_twin(told_to: TrackingConfig, home: Path, experiment_name: str) -> Twin:

@@ -28,7 +28,10 @@ def within(limit_s: float, call: Callable[[], Answer]) -> Answer:
         except BaseException as error:  # it is raised where it was asked
             answers.put((None, error))
 
-    Thread(target=ask, name="MLflow", daemon=True).start()
+    try:
+        Thread(target=ask, name="MLflow", daemon=True).start()
+    except RuntimeError:  # the machine has no room for another thread
+        return call()
     try:
         answer, error = answers.get(timeout=limit_s)
     except Empty:

@@ -150,5 +150,6 @@ def door(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, RequestException, OSError, ValueError, TypeError, ImportError) as error:
-        reason = without_credentials(" ".join(str(error).split()))[:500]
+        told = str(error).partition("(Background on this error")[0]  # SQLAlchemy's advertisement of its manual
+        reason = without_credentials(" ".join(told.split()))[:500]
         raise TrackingError(f"MLflow at {without_credentials(uri)}: {reason}") from error
