@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cxr_experiments.config import collector
 from cxr_experiments.config.compose import CONF_DIR, read_config
 from cxr_experiments.config.hydra_errors import interruptions_kept, translate
-from cxr_experiments.config.sweep import JobEnd, keep_job, new_folder
+from cxr_experiments.config.sweep import FailedJob, JobEnd, failures_told, keep_job, new_folder, read_jobs
 from cxr_experiments.errors import ConfigError, CxrError, Terminated
 
 Config = TypeVar("Config")
@@ -41,10 +41,6 @@ TEXT_KEYS = (
     *(f"data.csv_{part}" for part in ("file", "path", "label", "patient", "split", "separator")),
 )
 EXIT_FOUND, EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
-
-
-class FailedJob(CxrError):
-    """A job of a sweep failed and has said why."""
 
 
 class Found(CxrError):
@@ -77,7 +73,7 @@ def run_command(
         read_words: the command's own reading of its words, before Hydra sees them.
         after_sweep: called with the sweep's folder and its first config when a sweep has ended, failed jobs or not.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, terminate)
     collector.begin()
     try:
         sys.argv[1:] = as_text(read_words(sys.argv[1:]))
@@ -91,8 +87,6 @@ def run_command(
         if "Config group override must be" not in str(error):  # Hydra's answer to group=null is a bare ValueError
             raise
         _fail("a group was given null: expected one of its options (see --help)", EXIT_MISTAKE)
-    except FailedJob:
-        _fail("at least one job of the sweep failed, see FAILED above; the others went on", EXIT_MISTAKE)
     except Mistake as error:
         _fail(str(error), error.status)
     except CxrError as error:
@@ -144,6 +138,8 @@ def _followed_by(after_sweep: Callable[[Path, Any], None] | None, sweep: Sweep |
         failure = error
     if after_sweep and sweep:
         after_sweep(sweep.folder, sweep.config)
+    if sweep and isinstance(failure, FailedJob):
+        raise FailedJob(failures_told(read_jobs(sweep.folder))) from failure
     if failure:
         raise failure
 
@@ -155,7 +151,8 @@ def _fail(message: str, status: int) -> None:
     sys.exit(status)
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
+def terminate(signum: int, frame: FrameType | None) -> None:
+    """SIGTERM as an exception, so that a run is marked KILLED on the way out."""
     raise Terminated
 
 

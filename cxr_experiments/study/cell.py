@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from cxr_experiments.config.compose import home, read_config
 from cxr_experiments.config.schema import ExperimentConfig
-from cxr_experiments.errors import CxrError
+from cxr_experiments.errors import reason_of
 from cxr_experiments.record.cells import CellCard, keep_cell
 from cxr_experiments.record.run_folder import RunFolder
 from cxr_experiments.study.plan import card_of, label_of
@@ -51,8 +51,7 @@ def run_cell(composed: DictConfig) -> str:
         folder = run_of(config.experiment_name, run_id)
         keep_cell(folder, cell_file(card, run_id).parent, card)
     except Exception as error:
-        reason = str(error) if isinstance(error, CxrError) else f"{type(error).__name__}: {error}"
-        print(f"FAILED {label_of(card, config)}: {reason}", file=err, flush=True)
+        print(f"FAILED {label_of(card, config)}: {reason_of(error)}", file=err, flush=True)
         raise
     return run_id
 
