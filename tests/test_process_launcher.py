@@ -135,6 +135,13 @@ def test_no_child_outlives_a_launcher_that_was_killed(first: str, tmp_path: Path
     launcher.kill()
     launcher.wait()
     wait_for(lambda: not any(map(is_alive, pids_in(tmp_path))), at_most_s=15)
+    assert len(pids_in(tmp_path)) == 2, "none was started later"
+
+
+def test_module_of_a_cell_is_no_command(tmp_path: Path, command: Command) -> None:
+    said = command("study.cell", "seed=1", home=tmp_path)
+    assert (said.status, said.out) == (2, "")
+    assert said.err == "cell: this module runs a job of a sweep, and only hydra/launcher=process starts it\n"
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ from omegaconf.errors import OmegaConfBaseException
 from cxr_experiments.config import collector
 from cxr_experiments.config.compose import CONF_DIR, read_config
 from cxr_experiments.config.hydra_errors import interruptions_kept, translate
+from cxr_experiments.config.job import run_requested
+from cxr_experiments.config.processes import is_child
 from cxr_experiments.config.sweep import FailedJob, JobEnd, failures_told, keep_job, new_folder, read_jobs
 from cxr_experiments.errors import ConfigError, CxrError, Terminated
 
@@ -64,7 +66,7 @@ def run_command(
     after_sweep: Callable[[Path, Any], None] | None = None,
 ) -> None:
     """Run a command's Hydra `main` and exit: 0, 1 for what was found wrong, 2 for a mistake of the user's, 130 for
-    Ctrl-C, 143 for SIGTERM.
+    Ctrl-C, 143 for SIGTERM.  In a process that the process launcher started, `main` is run as that job.
 
     Args:
         main: the function under `@hydra.main`.
@@ -73,14 +75,29 @@ def run_command(
         read_words: the command's own reading of its words, before Hydra sees them.
         after_sweep: called with the sweep's folder and its first config when a sweep has ended, failed jobs or not.
     """
-    signal.signal(signal.SIGTERM, terminate)
-    collector.begin()
-    try:
+    with _ends_well(schema):
+        if is_child():
+            sys.exit(run_requested(main))
         sys.argv[1:] = as_text(read_words(sys.argv[1:]))
         with interruptions_kept(), _full_errors():
             sweep = check_sweep(config_name, schema)
             with _followed_by(after_sweep, sweep):
                 main()
+
+
+def run_launched(function: Callable[[DictConfig], Any], schema: type[Any]) -> None:
+    """Run a launcher's function that is no command's `main`, in the process that was started for it, and exit."""
+    with _ends_well(schema):
+        sys.exit(run_requested(function))
+
+
+@contextmanager
+def _ends_well(schema: type[Any]) -> Iterator[None]:
+    """Signals and mistakes become one line and an exit status."""
+    signal.signal(signal.SIGTERM, _terminate)
+    collector.begin()
+    try:
+        yield
     except (HydraException, OmegaConfBaseException) as error:
         _fail(translate(error, schema), EXIT_MISTAKE)
     except ValueError as error:
@@ -151,8 +168,7 @@ def _fail(message: str, status: int) -> None:
     sys.exit(status)
 
 
-def terminate(signum: int, frame: FrameType | None) -> None:
-    """SIGTERM as an exception, so that a run is marked KILLED on the way out."""
+def _terminate(signum: int, frame: FrameType | None) -> None:
     raise Terminated
 
 

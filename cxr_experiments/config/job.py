@@ -1,16 +1,14 @@
-"""A job of a sweep in its own process: `python -m cxr_experiments.config.job`, started by the process launcher alone.
+"""A job of a sweep in the process that the process launcher started for it: its command's module, told what to do.
 
 In: a JobRequest, one line of JSON on standard input, which the launcher holds open as long as it lives.  Out: the job's
-file in the sweep's folder, and status 0, or 1 for a failed job, 130 for Ctrl-C, 143 for SIGTERM.
+file in the sweep's folder.
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import io
 import json
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -24,35 +22,29 @@ from hydra.core.utils import JobStatus, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, open_dict
 
-from cxr_experiments.config import collector
-from cxr_experiments.config.command_line import EXIT_FOUND, EXIT_INTERRUPTED, EXIT_TERMINATED, terminate
 from cxr_experiments.config.compose import CONF_DIR
 from cxr_experiments.config.launcher import JobRequest
-from cxr_experiments.config.processes import follow_parent
+from cxr_experiments.config.processes import follow_parent, is_child
 from cxr_experiments.config.sweep import JobEnd, keep_job, read_job
-from cxr_experiments.errors import CxrError, Terminated, reason_of
+from cxr_experiments.errors import ConfigError, CxrError, reason_of
 
 
-def main() -> int:
-    """Run the job that standard input names; its exit status."""
-    signal.signal(signal.SIGTERM, terminate)
-    collector.begin()
+def run_requested(main: Callable[..., Any]) -> int:
+    """Run `main` (also from under `@hydra.main`) as the job that standard input names; 0, or 1 when it failed.
+
+    Raises:
+        ConfigError: nobody has asked for a job.
+    """
+    if not is_child():
+        raise ConfigError("this module runs a job of a sweep, and only hydra/launcher=process starts it")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what a crash would keep is what one wants to read then
-    try:
-        request = JobRequest(**json.loads(follow_parent()))
-        return EXIT_FOUND if run(request) == JobStatus.FAILED else 0
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except Terminated:
-        return EXIT_TERMINATED
+    request = JobRequest(**json.loads(follow_parent()))
+    return int(_run(inspect.unwrap(main), request) == JobStatus.FAILED)
 
 
-def run(request: JobRequest) -> JobStatus:
-    """Compose the job's config as Hydra's own launcher does, and run the job as that does."""
-    for name in filter(None, (request.main, request.module)):
-        importlib.import_module(name)
-    function = inspect.unwrap(getattr(sys.modules[request.module], request.function))  # from under @hydra.main
+def _run(function: Callable[[DictConfig], Any], request: JobRequest) -> JobStatus:
+    """Compose the job's config from the words that Hydra's own launcher would take, and run the job as that does."""
     with initialize_config_dir(str(CONF_DIR), job_name=request.name, version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         words = [*request.hydra_overrides, *request.overrides]
@@ -90,7 +82,3 @@ def _kept(function: Callable[[DictConfig], Any], request: JobRequest) -> Callabl
         return returned
 
     return task
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,6 @@ from cxr_experiments.errors import ConfigError
 class JobRequest:
     """All that a fresh process must know to run a job; the config is composed there, from the same words."""
 
-    main: str  # the command's module: its schemas are registered where it is imported
-    module: str
-    function: str
     config_name: str
     name: str
     sweep_dir: str
@@ -67,10 +64,7 @@ class ProcessLauncher(Launcher):
         """Run the jobs; what each returned or why it failed, in their order, whatever the order of their ends."""
         folder = Path(str(self.config.hydra.sweep.dir)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        jobs = [
-            JobEnd(initial_job_idx + place, tuple(words), "", "", "without a word")
-            for place, words in enumerate(job_overrides)
-        ]
+        jobs = [JobEnd(initial_job_idx + n, tuple(words), "", "", "") for n, words in enumerate(job_overrides)]
         for job in jobs:
             job_file(folder, job.number).unlink(missing_ok=True)  # of an earlier sweep into the same folder
         names = list(self.names) or labels(jobs)
@@ -80,19 +74,13 @@ class ProcessLauncher(Launcher):
             job, why = jobs[place], ending(status)
             if read_job(folder, job.number) is None:
                 print(f"FAILED {names[place]}: {why}", file=sys.stderr, flush=True)
-                keep_job(folder, JobEnd(job.number, job.overrides, "", "", why))
+                keep_job(folder, replace(job, failure=why))
 
         run_all(children, num_at_once=self.n_jobs, ended=ended)
         return [_returned(read_job(folder, job.number) or job) for job in jobs]
 
     def _child(self, job: JobEnd, folder: Path, name: str) -> Child:
-        function: Any = self.task_function
-        spec = sys.modules["__main__"].__spec__
-        main = spec.name if spec else ""
         request = JobRequest(
-            main=main,
-            module=main if function.__module__ == "__main__" else function.__module__,
-            function=function.__qualname__,
             config_name=self.config.hydra.job.config_name,
             name=self.config.hydra.job.name,
             sweep_dir=str(folder),
@@ -100,8 +88,22 @@ class ProcessLauncher(Launcher):
             hydra_overrides=list(self.config.hydra.overrides.hydra),
             overrides=list(job.overrides),
         )
-        command = (sys.executable, "-m", "cxr_experiments.config.job")
+        # the overrides are in the request; here they tell whoever lists processes which is which
+        command = (sys.executable, "-m", _module_of(self.task_function), *job.overrides)
         return Child(command, json.dumps(asdict(request)), f"[{name}] " if self.n_jobs > 1 else "")
+
+
+def _module_of(function: TaskFunction) -> str:
+    """The module that runs the function when it is started by `-m`, by `run_command` or `run_launched`.
+
+    Raises:
+        ConfigError: this process was started by the name of a file.
+    """
+    name = function.__module__
+    spec = sys.modules[name].__spec__ if name == "__main__" else None
+    if name == "__main__" and spec is None:
+        raise ConfigError("hydra/launcher=process starts processes by -m: start the command as python -m MODULE")
+    return spec.name if spec else name
 
 
 def _returned(job: JobEnd) -> JobReturn:

@@ -20,6 +20,7 @@ from typing import IO
 
 # What a job may take, once asked to stop, to mark its run KILLED here and in MLflow.
 GRACE_S = 10.0
+LAUNCHED = "CXR_LAUNCHED"  # stands in a child's environment until it has read its line
 _LOOK_S = 0.05
 _LAST_LINES_S = 5.0  # a grandchild may hold the pipe open for ever
 _HINTS = {"SIGKILL": " (out of memory?)"}
@@ -82,11 +83,17 @@ def ending(status: int) -> str:
     return f"its process was killed by {name}{_HINTS.get(name, '')}"
 
 
+def is_child() -> bool:
+    """Whether this process was started by `run_all`, and its line is still to be read."""
+    return LAUNCHED in os.environ
+
+
 def follow_parent() -> str:
     """In a child, once: the line that the parent sent; from then on this process ends soon after its parent.
 
     It is asked by SIGTERM, as a person would ask it, and after `GRACE_S` it ends at once.
     """
+    del os.environ[LAUNCHED]  # what the job starts is no such child
     pipe = os.dup(0)  # not inherited by what the job starts
     request = bytearray()
     while not request.endswith(b"\n") and (byte := os.read(pipe, 1)):
@@ -120,6 +127,7 @@ def _start(child: Child) -> _Running:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
+        env={**os.environ, LAUNCHED: "1"},
         start_new_session=True,
     )
     pairs = ((process.stdout, "stdout"), (process.stderr, "stderr"))

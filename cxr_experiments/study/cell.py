@@ -14,6 +14,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from cxr_experiments import train
+from cxr_experiments.config.command_line import run_launched
 from cxr_experiments.config.compose import home, read_config
 from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.errors import reason_of
@@ -41,8 +43,6 @@ def run_cell(composed: DictConfig) -> str:
     Raises:
         CxrError: training failed; the launcher goes on with the next cell.
     """
-    from cxr_experiments import train
-
     config = read_config(composed, ExperimentConfig)
     card, err = card_of(config.tags), sys.stderr
     try:
@@ -61,3 +61,7 @@ def _printing_to(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         yield
+
+
+if __name__ == "__main__":  # in a process of its own, under hydra/launcher=process
+    run_launched(run_cell, ExperimentConfig)
