@@ -62,5 +62,10 @@ class TrackingError(CxrError):
     """MLflow's store could not be reached or written."""
 
 
+def reason_of(error: Exception) -> str:
+    """Why something failed, in a line: our own words as they are, a bug's with its kind."""
+    return str(error) if isinstance(error, CxrError) else f"{type(error).__name__}: {error}"
+
+
 class Terminated(BaseException):
     """SIGTERM arrived; like KeyboardInterrupt it passes through `except Exception`, and is nobody's mistake."""

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.fault
 __all__ = ["undisturbed"]
 
 # In a mount namespace of its own, so that no right of the administrator's is needed and nothing stays mounted.  The
-# disk is filled to the last byte as soon as the run's folder has $WATCH; then it is freed, and the same command runs again.
+# disk is filled to the last byte as soon as the run's folder has $WATCH; then it is freed, and the command runs again.
 ON_A_DISK_THAT_FILLS = """
 mount -t tmpfs -o size=$SIZE tmpfs "$CXR_HOME" || exit 99
 ( while [ "$WATCH" ]; do
@@ -133,7 +133,7 @@ def test_memory_that_is_refused_fails_the_run_in_one_line(tmp_path: Path, comman
 def test_images_that_go_during_training_change_nothing(tmp_path: Path, command: Command) -> None:
     """A run reads its images from the store; a film that is removed or changed meanwhile is seen by the next run."""
     plant(tmp_path / "films", num_images=40)
-    words = ("data=folder", f"data.root={tmp_path / 'films'}", "data.patient_rule=file", *WORDS[1:])
+    words = ("data=folder", f"data.root={tmp_path / 'films'}", *WORDS[1:])
     assert command("train", *words, home=tmp_path).status == 0
     again = begun_on(tmp_path, *words, "rerun=true")
     wait_for_epochs(tmp_path, again, count=9)

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from conftest import Command, Said
 
+from cxr_experiments.record.run_folder import RunFolder, read_state
+
 # Seconds of training: 60 phantom patients at 32 px, one epoch of a net of two layers.  AdamW with next to no decay
 # takes the very steps of Adam here, so that the verdict is certain.
 TINY = """\
@@ -428,6 +430,43 @@ def test_joblib_trains_cells_in_other_processes_bit_for_bit_and_failures_are_tol
     assert "SYNTHETIC done     decay, seed 2" in said.err
     assert "left out: decay, seed 1 (cannot read" in said.out
     assert {key: path.with_suffix(".csv").read_text() for key, path in new.items()} == {key: before[key] for key in new}
+
+
+@pytest.mark.long
+def test_cell_whose_process_is_killed_costs_itself_alone(tiny: Tiny, tmp_path: Path, command: Command) -> None:
+    study = tiny.copy(tmp_path)
+    cells = cells_of(study)
+    new = {key: cells[key] for key in (("decay", 1, 0), ("baseline", 2, 0), ("decay", 2, 0))}
+    before = {key: path.with_suffix(".csv").read_text() for key, path in new.items()}
+    for cell in new.values():
+        shutil.rmtree(tmp_path / "runs" / "phantom-tiny" / cell.stem)
+        cell.unlink()
+    victim = new.pop(("decay", 1, 0))
+    words = study.words("hydra/launcher=process", "hydra.launcher.n_jobs=2")
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "cxr_experiments.study", *words[1:]],
+        cwd=tmp_path,
+        env={**os.environ, "CXR_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    folder = RunFolder(tmp_path / "runs" / "phantom-tiny" / victim.stem)
+    deadline = time.monotonic() + 200
+    while not folder.file("events.jsonl").exists() and begun.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(read_state(folder).pid, signal.SIGKILL)
+    out, err = begun.communicate(timeout=200)
+    assert begun.returncode == 2, err
+    assert "FAILED decay, seed 1: its process was killed by SIGKILL (out of memory?)" in err.splitlines()
+    assert err.splitlines()[-1] == "study: 1 of 6 cells failed, see FAILED above; the same command goes on"
+    assert "left out: decay, seed 1 (its process was killed by SIGKILL" in out
+    assert {key: path.with_suffix(".csv").read_text() for key, path in new.items()} == {key: before[key] for key in new}
+    said = command(*words, home=tmp_path)
+    assert said.status == 0, said.err
+    assert "6 cells, 5 answered, 1 to train" in said.out
+    assert victim.with_suffix(".csv").read_text() == before["decay", 1, 0]
+    assert verdict(said) == verdict(tiny.said)
 
 
 def test_noise_floor_repeats_the_baseline_and_its_replicate_is_identical(

@@ -32,8 +32,10 @@ from omegaconf.errors import OmegaConfBaseException
 from cxr_experiments.config import collector
 from cxr_experiments.config.compose import CONF_DIR, read_config
 from cxr_experiments.config.hydra_errors import interruptions_kept, translate
+from cxr_experiments.config.job import run_requested
 from cxr_experiments.config.machine import refusals_told
-from cxr_experiments.config.sweep import JobEnd, keep_job, new_folder
+from cxr_experiments.config.processes import is_child
+from cxr_experiments.config.sweep import FailedJob, JobEnd, failures_told, keep_job, new_folder, read_jobs
 from cxr_experiments.errors import ConfigError, CxrError, Terminated
 
 Config = TypeVar("Config")
@@ -44,10 +46,6 @@ TEXT_KEYS = (
 )
 EXIT_FOUND, EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 _SAME_KEY_S = 0.3  # a program around this one may hand on what the terminal has sent already
-
-
-class FailedJob(CxrError):
-    """A job of a sweep failed and has said why."""
 
 
 class Found(CxrError):
@@ -71,7 +69,7 @@ def run_command(
     after_sweep: Callable[[Path, Any], None] | None = None,
 ) -> None:
     """Run a command's Hydra `main` and exit: 0, 1 for what was found wrong, 2 for a mistake of the user's, 130 for
-    Ctrl-C, 143 for SIGTERM.
+    Ctrl-C, 143 for SIGTERM.  In a process that the process launcher started, `main` is run as that job.
 
     Args:
         main: the function under `@hydra.main`.
@@ -80,24 +78,38 @@ def run_command(
         read_words: the command's own reading of its words, before Hydra sees them.
         after_sweep: called with the sweep's folder and its first config when a sweep has ended, failed jobs or not.
     """
+    with _ends_well(schema):
+        if is_child():
+            sys.exit(run_requested(main))
+        sys.argv[1:] = as_text(read_words(sys.argv[1:]))
+        with interruptions_kept(), _full_errors():
+            sweep = check_sweep(config_name, schema)
+            with _followed_by(after_sweep, sweep):
+                main()
+
+
+def run_launched(function: Callable[[DictConfig], Any], schema: type[Any]) -> None:
+    """Run a launcher's function that is no command's `main`, in the process that was started for it, and exit."""
+    with _ends_well(schema):
+        sys.exit(run_requested(function))
+
+
+@contextmanager
+def _ends_well(schema: type[Any]) -> Iterator[None]:
+    """Signals, mistakes and what the machine refuses become one line and an exit status."""
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # in the background of a shell it is ignored
         signal.signal(signal.SIGINT, _interrupt)
     collector.begin()
     try:
-        sys.argv[1:] = as_text(read_words(sys.argv[1:]))
-        with interruptions_kept(), _full_errors(), refusals_told():
-            sweep = check_sweep(config_name, schema)
-            with _followed_by(after_sweep, sweep):
-                main()
+        with refusals_told():
+            yield
     except (HydraException, OmegaConfBaseException) as error:
         _fail(translate(error, schema), EXIT_MISTAKE)
     except ValueError as error:
         if "Config group override must be" not in str(error):  # Hydra's answer to group=null is a bare ValueError
             raise
         _fail("a group was given null: expected one of its options (see --help)", EXIT_MISTAKE)
-    except FailedJob:
-        _fail("at least one job of the sweep failed, see FAILED above; the others went on", EXIT_MISTAKE)
     except Mistake as error:
         _fail(str(error), error.status)
     except CxrError as error:
@@ -151,6 +163,8 @@ def _followed_by(after_sweep: Callable[[Path, Any], None] | None, sweep: Sweep |
         failure = error
     if after_sweep and sweep:
         after_sweep(sweep.folder, sweep.config)
+    if sweep and isinstance(failure, FailedJob):
+        raise FailedJob(failures_told(read_jobs(sweep.folder))) from failure
     if failure:
         raise failure
 

@@ -13,6 +13,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cxr_experiments.errors import CxrError
+
+
+class FailedJob(CxrError):
+    """A job of a sweep failed and has said why."""
+
 
 @dataclass(frozen=True)
 class JobEnd:
@@ -39,17 +45,45 @@ def keep_job(folder: Path, job: JobEnd) -> None:
     """Write the job's file into the sweep's folder, under a temporary name, then rename it; no credentials."""
     folder.mkdir(parents=True, exist_ok=True)
     bare = tuple(re.sub(r"(?<=://)[^/@\s]+@", "", word) for word in job.overrides)
-    path = folder / f"job_{job.number}.json"
+    path = job_file(folder, job.number)
     draft = path.with_name(f".{path.name}")
     draft.write_text(json.dumps({**asdict(job), "overrides": bare}, indent=2) + "\n", encoding="utf-8")
     draft.replace(path)
 
 
+def job_file(folder: Path, number: int) -> Path:
+    """Where a job's end is kept, whether it has ended or not."""
+    return folder / f"job_{number}.json"
+
+
 def read_jobs(folder: Path) -> list[JobEnd]:
     """The jobs that have ended, in the order of the sweep."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("job_*.json")]
-    jobs = [JobEnd(**{**values, "overrides": tuple(values["overrides"])}) for values in found]
-    return sorted(jobs, key=lambda job: job.number)
+    return sorted(map(_read, folder.glob("job_*.json")), key=lambda job: job.number)
+
+
+def read_job(folder: Path, number: int) -> JobEnd | None:
+    """How one job has ended; None when it has not, or could not say."""
+    path = job_file(folder, number)
+    return _read(path) if path.is_file() else None
+
+
+def _read(path: Path) -> JobEnd:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return JobEnd(**{**values, "overrides": tuple(values["overrides"])})
+
+
+def failures_told(jobs: Sequence[JobEnd]) -> str:
+    """How many of the jobs failed, then each of these in a line, by what sets it apart, with its reason."""
+    named = zip(labels(jobs), jobs, strict=True)
+    lines = [f"  FAILED {label}: {job.failure}" for label, job in named if job.failure]
+    head = f"{len(lines)} of {len(jobs)} jobs failed, the others went on; the same command runs what is missing"
+    return "\n".join([head, *lines])
+
+
+def labels(jobs: Sequence[JobEnd]) -> list[str]:
+    """What to call each job: the overrides that not all share, or all of its overrides where that leaves none."""
+    told = [" ".join(f"{key}={value}" for key, value in own.items()) for own in varying(jobs)]
+    return [label or " ".join(job.overrides) or f"job {job.number}" for label, job in zip(told, jobs, strict=True)]
 
 
 def varying(jobs: Sequence[JobEnd]) -> list[dict[str, str]]:

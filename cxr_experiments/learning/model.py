@@ -21,6 +21,7 @@ from typing import Any
 
 import keras
 
+from cxr_experiments.config.machine import refusal
 from cxr_experiments.config.schema import DepthConfig, ExperimentConfig, PoolingConfig
 from cxr_experiments.config.seeds import Seeds, derive
 from cxr_experiments.errors import ConfigError
@@ -154,6 +155,8 @@ def _custom_features(inputs: Any, config: ExperimentConfig, seeds: Seeds) -> Any
         try:
             features = builder(inputs, seeds.init)
         except Exception as error:
+            if refusal(error):
+                raise  # no mistake in the file
             raise ConfigError(f"model.builder={spec}: {_place(error, path)}{type(error).__name__}: {error}") from error
         if not isinstance(features, keras.KerasTensor) or len(features.shape) != 2 or features.shape[1] is None:
             what = f"a tensor of shape {features.shape}" if isinstance(features, keras.KerasTensor) else repr(features)

@@ -14,9 +14,11 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from cxr_experiments import train
+from cxr_experiments.config.command_line import run_launched
 from cxr_experiments.config.compose import home, read_config
 from cxr_experiments.config.schema import ExperimentConfig
-from cxr_experiments.errors import CxrError
+from cxr_experiments.errors import reason_of
 from cxr_experiments.record.cells import CellCard, keep_cell
 from cxr_experiments.record.run_folder import RunFolder
 from cxr_experiments.study.plan import card_of, label_of
@@ -41,8 +43,6 @@ def run_cell(composed: DictConfig) -> str:
     Raises:
         CxrError: training failed; the launcher goes on with the next cell.
     """
-    from cxr_experiments import train
-
     config = read_config(composed, ExperimentConfig)
     card, err = card_of(config.tags), sys.stderr
     try:
@@ -51,8 +51,7 @@ def run_cell(composed: DictConfig) -> str:
         folder = run_of(config.experiment_name, run_id)
         keep_cell(folder, cell_file(card, run_id).parent, card)
     except Exception as error:
-        reason = str(error) if isinstance(error, CxrError) else f"{type(error).__name__}: {error}"
-        print(f"FAILED {label_of(card, config)}: {reason}", file=err, flush=True)
+        print(f"FAILED {label_of(card, config)}: {reason_of(error)}", file=err, flush=True)
         raise
     return run_id
 
@@ -62,3 +61,7 @@ def _printing_to(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         yield
+
+
+if __name__ == "__main__":  # in a process of its own, under hydra/launcher=process
+    run_launched(run_cell, ExperimentConfig)

@@ -17,7 +17,8 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import open_dict
 
 from cxr_experiments.config.hydra_errors import interruptions_kept
-from cxr_experiments.errors import CxrError, RunError, Terminated
+from cxr_experiments.config.launcher import ProcessLauncher
+from cxr_experiments.errors import RunError, Terminated, reason_of
 from cxr_experiments.study.cell import cell_file, run_cell
 from cxr_experiments.study.plan import Plan, PlannedCell, searchpath
 from cxr_experiments.study.table import watched
@@ -65,6 +66,8 @@ def launch(cells: Sequence[PlannedCell]) -> list[Outcome]:
         config.hydra.job.name, config.hydra.job.config_name = "study", "config"
     context = HydraContext(config_loader=loader, callbacks=Callbacks())
     launcher = Plugins.instance().instantiate_launcher(context, run_cell, config)
+    if isinstance(launcher, ProcessLauncher):
+        launcher.names = [cell.label for cell in cells]
     try:
         results = launcher.launch([list(cell.overrides) for cell in cells], initial_job_idx=0)
     except BrokenProcessPool as error:
@@ -80,4 +83,4 @@ def _outcome(result: JobReturn) -> Outcome:
         with contextlib.redirect_stderr(io.StringIO()):  # the cell has said why; Hydra would list its overrides
             return Outcome("", str(result.return_value))  # reading it raises what the job raised
     except Exception as error:
-        return Outcome("", str(error) if isinstance(error, CxrError) else f"{type(error).__name__}: {error}")
+        return Outcome("", reason_of(error))
