@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +20,13 @@ from filelock import FileLock
 
 from cxr_experiments.config.schema import TrackingConfig
 from cxr_experiments.errors import TrackingError
+from cxr_experiments.record.tracking.moved import follow_move
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+
+_OTHERS = (OSError, ValueError, TypeError, ImportError)
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,10 @@ def open_place(tracking: TrackingConfig, home: Path, experiment_name: str) -> Tr
         raise TrackingError(f"cannot make {folder}: {error.strerror}") from error
     uri = store_uri(tracking, home)
     with opening_lock(folder), door(uri):
-        if uri == _own_uri(home) and not _database(home).is_file():
-            _make_database(_database(home))
+        if uri == _own_uri(home):
+            if not _database(home).is_file():
+                _make_database(_database(home))
+            follow_move(home)
         client = client_of(uri)
         experiment = client.get_experiment_by_name(experiment_name)
         if experiment is not None:
@@ -75,6 +82,9 @@ def find_place(tracking: TrackingConfig, home: Path, told: Path) -> tuple[Tracki
         return None, ""
     if tracking.kind == "local" and not _database(home).is_file():
         raise TrackingError(f"{_database(home)} is gone, so the test metrics stand in the run folder alone")
+    if tracking.kind == "local":
+        with opening_lock(home / "mlruns"), door(store_uri(tracking, home)):
+            follow_move(home)
     values = json.loads(told.read_text(encoding="utf-8"))
     return TrackingPlace(store_uri(tracking, home), str(values["experiment_id"])), str(values["run_id"])
 
@@ -149,7 +159,7 @@ def door(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, RequestException, OSError, ValueError, TypeError, ImportError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, RequestException, *_OTHERS) as error:
         told = str(error).partition("(Background on this error")[0]  # SQLAlchemy's advertisement of its manual
         reason = without_credentials(" ".join(told.split()))[:500]
         raise TrackingError(f"MLflow at {without_credentials(uri)}: {reason}") from error
