@@ -8,7 +8,7 @@ PY := .venv/bin/python
 export MLFLOW_DISABLE_TELEMETRY = true
 
 .DEFAULT_GOAL := help
-.PHONY: help install benchmark demo reproduce reproduce-quick test test-long ui
+.PHONY: help install benchmark demo faults reproduce reproduce-quick test test-long ui
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,8 +41,11 @@ test: install ## format, lint, types and tests: the one gate (CXR_DATA=DIR adds 
 	.venv/bin/mypy
 	$(PY) -m pytest -m "not long" -n auto --dist loadfile
 
-test-long: install ## the proofs that take minutes
-	$(PY) -m pytest -m long
+test-long: install ## the proofs that take minutes, and all faults
+	$(PY) -m pytest -m "long or fault"
+
+faults: install ## kill, fill up, cut off: what docs/reliability.md says, proven (CXR_SOAK_MINUTES=30)
+	$(PY) -m pytest -m fault
 
 ui: install ## compare runs in MLflow on 127.0.0.1 (PORT=5000)
 	@mkdir -p '$(CXR_HOME)/mlruns'

@@ -29,6 +29,8 @@ from cxr_experiments.record.run_folder import (
     require_own,
 )
 
+pytestmark = pytest.mark.fault
+
 IDENTITY = identify(ExperimentConfig(), "d" * 64, "s" * 64)
 
 

@@ -77,7 +77,18 @@ def test_make_alone_lists_the_targets() -> None:
     outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     said = subprocess.run(["make"], cwd=ROOT, env=outside, capture_output=True, text=True, check=True).stdout
     listed = [line.split()[1] for line in said.splitlines()]
-    assert listed == ["help", "install", "demo", "reproduce-quick", "reproduce", "benchmark", "test", "test-long", "ui"]
+    assert listed == [
+        "help",
+        "install",
+        "demo",
+        "reproduce-quick",
+        "reproduce",
+        "benchmark",
+        "test",
+        "test-long",
+        "faults",
+        "ui",
+    ]
     assert all(len(line.split()) > 3 for line in said.splitlines()), "each with what it does"
 
 

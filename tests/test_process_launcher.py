@@ -19,6 +19,8 @@ from cxr_experiments.config.processes import Child, ending, run_all
 from cxr_experiments.config.sweep import JobEnd, failures_told, labels
 from cxr_experiments.record.run_folder import FINISHED, KILLED, RUNNING, RunFolder, all_runs, read_state
 
+pytestmark = pytest.mark.fault
+
 # What a job does, without the training: it reads its line, leaves its pid, and waits.
 WAITS = """\
 import os, sys, time

@@ -18,6 +18,8 @@ from test_train import without_volatile
 from cxr_experiments.learning.trainer import load_model
 from cxr_experiments.record.run_folder import FINISHED, RunFolder, all_runs, mlflow_run_id, read_json_lines, read_state
 
+pytestmark = pytest.mark.fault
+
 NUM_EPOCHS = 8
 WORDS = (
     *("data.num_patients=60", "data.image_size_px=32", "depth=shallow", "training.batch_size=16"),

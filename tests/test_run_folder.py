@@ -32,6 +32,8 @@ from cxr_experiments.record.run_folder import (
     write_json,
 )
 
+pytestmark = pytest.mark.fault
+
 IDENTITY = identify(ExperimentConfig(), "d" * 64, "s" * 64)
 
 

@@ -36,6 +36,8 @@ from cxr_experiments.record.run_folder import (
 )
 from cxr_experiments.runs import verb_first
 
+pytestmark = pytest.mark.fault
+
 PLAIN = ExperimentConfig(tracking=TrackingConfig(kind="disabled"))
 
 

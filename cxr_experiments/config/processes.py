@@ -163,6 +163,7 @@ def _stop(running: Iterable[_Running]) -> None:
     if not left:
         return
     what = "one job" if len(left) == 1 else f"{len(left)} jobs"
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the command's own would leave without them
     print(f"stopping {what}, keeping the last epoch of each; Ctrl-C again kills", file=sys.stderr, flush=True)
     try:
         for one in left:
