@@ -29,7 +29,10 @@ from cxr_experiments.learning.model import build_model
 from cxr_experiments.learning.trainer import Trained, start_tensorflow, train_model, twin
 from cxr_experiments.learning.trainer.states import NUM_KEPT, latest_state, read_state, write_state
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+pytestmark = [
+    pytest.mark.fault,
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+]
 
 WHOLE = replace(
     CONFIG,
