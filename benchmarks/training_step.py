@@ -152,13 +152,15 @@ class StepClock:
         return BATCH_SIZE * len(took) / math.fsum(took)
 
 
-def time_ours(scratch: Path, epochs: int, precision: str) -> dict[str, float]:
+def time_ours(scratch: Path, epochs: int, precision: str, *, deterministic: bool = True) -> dict[str, float]:
     """What `train` does between its store and its predictions."""
     from cxr_experiments.config.seeds import resolve_seeds
     from cxr_experiments.learning import model, pipeline, trainer
 
     films = phantom_films(scratch, SIZE_PX, NUM_PATIENTS)
-    training = TrainingConfig(epochs=epochs, batch_size=BATCH_SIZE, patience=0, precision=precision)
+    training = TrainingConfig(
+        epochs=epochs, batch_size=BATCH_SIZE, patience=0, precision=precision, deterministic=deterministic
+    )
     config = ExperimentConfig(data=phantom_data(SIZE_PX, NUM_PATIENTS), training=training)
     seeds, clock = resolve_seeds(config), StepClock(len(films.split.train) // BATCH_SIZE)
     trainer.start_tensorflow(config)
