@@ -186,6 +186,8 @@ def test_lost_store_is_sent_again_from_the_folders_and_nothing_twice(
 
 
 def test_lost_epoch_and_file_are_sent_alone(sweep: Sweep, tmp_path: Path, command: Command) -> None:
+    from mlflow import MlflowClient
+
     home = shutil.copytree(sweep.home, tmp_path / "home")
     shutil.rmtree(home / "mlruns")
     assert command("runs", "sync", home=home).status == 0  # whose artifacts now lie in this home
@@ -196,6 +198,10 @@ def test_lost_epoch_and_file_are_sent_alone(sweep: Sweep, tmp_path: Path, comman
         database.execute("DELETE FROM metrics WHERE run_uuid = ? AND step = 1", (mlflow_id,))
     (artifact,) = home.glob(f"mlruns/artifacts/*/{mlflow_id}/artifacts/split.csv")
     artifact.unlink()
+    client = MlflowClient(f"sqlite:///{home}/mlruns/mlflow.db")
+    told = client.get_run(mlflow_id)
+    client.create_run(told.info.experiment_id, tags=told.data.tags)
     said = command("runs", "sync", home=home)
-    assert said.out.splitlines() == [f"run {folder.run_id} (phantom-two_by_two): sent 1 epoch, 1 file"]
+    sent = "sent the removal of 1 double, 1 epoch, 1 file"
+    assert said.out.splitlines() == [f"run {folder.run_id} (phantom-two_by_two): {sent}"]
     assert histories(home) == before

@@ -7,6 +7,7 @@ state: RUNNING, FINISHED, FAILED, KILLED.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -212,6 +213,12 @@ def mlflow_run_id(folder: RunFolder) -> str:
     """MLflow's id of the run; empty when it was not told."""
     path = folder.file("mlflow.json")
     return str(read_json(path).get("run_id", "")) if path.is_file() else ""
+
+
+def begun(folder: RunFolder) -> str:
+    """12 hex digits over the line of its first claim: they set the folder apart from one with the same id elsewhere."""
+    with folder.file("events.jsonl").open("rb") as stream:
+        return hashlib.sha256(stream.readline()).hexdigest()[:12]
 
 
 def mlflow_link(folder: RunFolder) -> str:

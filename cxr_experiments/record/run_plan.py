@@ -18,7 +18,7 @@ from cxr_experiments.images.store import BadFile, Store
 from cxr_experiments.record import tracking
 from cxr_experiments.record.data_report.kept import STATE_TAG, data_tags, known_leak
 from cxr_experiments.record.provenance import collect_provenance, uncommitted_change
-from cxr_experiments.record.run_folder import RunFolder, finished, write_json
+from cxr_experiments.record.run_folder import RunFolder, begun, finished, write_json
 from cxr_experiments.record.tracking import RunCard
 
 
@@ -91,7 +91,7 @@ def begin_folder(folder: RunFolder, plan: RunPlan, home: Path) -> RunCard:
     write_json(folder.file("provenance.json"), asdict(provenance))
     folder.file("uncommitted.diff").write_text(uncommitted_change(), encoding="utf-8")
     folder.file("metrics.jsonl").unlink(missing_ok=True)  # a training that goes on tells its earlier epochs again
-    card = _card(plan, provenance.commit, tags)
+    card = _card(plan, provenance.commit, {**tags, "cxr.begun": begun(folder)})
     write_json(folder.file("card.json"), asdict(card))
     return card
 
@@ -111,7 +111,7 @@ def _write_config(folder: RunFolder, plan: RunPlan) -> None:
         shutil.copyfile(own, folder.file("own_network.py"))
 
 
-def _card(plan: RunPlan, commit: str, data_tags: Mapping[str, str]) -> RunCard:
+def _card(plan: RunPlan, commit: str, other_tags: Mapping[str, str]) -> RunCard:
     """What MLflow shows of the run; the whole digests are tags, since MLflow cuts its own at 36 characters."""
     manifest, identity = plan.manifest, plan.identity
     return RunCard(
@@ -128,7 +128,7 @@ def _card(plan: RunPlan, commit: str, data_tags: Mapping[str, str]) -> RunCard:
             "cxr.patients": _patients_told(plan),
             "cxr.split": plan.config.split.kind,
             "cxr.num_skipped": str(len(plan.skipped)),
-            **data_tags,
+            **other_tags,
             "mlflow.source.name": "cxr_experiments.train",
             "mlflow.source.git.commit": commit,
         },

@@ -26,6 +26,7 @@ from cxr_experiments.record.run_folder import (
     write_json,
 )
 from cxr_experiments.record.tracking import RunCard, ToldRun, TrackingPlace
+from cxr_experiments.record.twin_in_mlflow import own
 
 LoadModel = Callable[[Path], tuple[Any, Any]]  # model.keras -> the Keras model and an input example
 NO_METRIC = {"epoch", "duration_s", "images_per_s"}
@@ -56,10 +57,14 @@ def _send(folder: RunFolder, home: Path, load_model: LoadModel) -> Iterator[str]
     place = tracking.open_place(told_to, home, folder.experiment_name)
     if place is None:
         return
-    told = tracking.told_run(place, mlflow_run_id(folder), folder.run_id)
+    if doubles := tracking.remove_doubles(place, own(folder)):
+        yield f"the removal of {_counted(doubles, 'double')}"
+    told = tracking.told_run(place, own(folder))
     if told is None:
         told = _begin(folder, place, RunCard(**read_json(card)))
         yield "the run itself"
+    elif told.mlflow_id != mlflow_run_id(folder):
+        _keep_id(folder, place, told.mlflow_id)
     yield from _send_curves(folder, place, told)
     if read_state(folder).status == FINISHED:
         yield from _send_results(folder, place, told, load_model)
@@ -73,8 +78,12 @@ def _begin(folder: RunFolder, place: TrackingPlace, card: RunCard) -> ToldRun:
     """A new run in MLflow, begun when ours was."""
     first = next(read_json_lines(folder.file("events.jsonl")))
     mlflow_id = tracking.start_run(place, card, started_ms=int(1000 * float(first["time_s"])))
-    write_json(folder.file("mlflow.json"), {"run_id": mlflow_id, "experiment_id": place.experiment_id})
+    _keep_id(folder, place, mlflow_id)
     return ToldRun(mlflow_id, RUNNING, frozenset(), frozenset(), frozenset(), has_model=False)
+
+
+def _keep_id(folder: RunFolder, place: TrackingPlace, mlflow_id: str) -> None:
+    write_json(folder.file("mlflow.json"), {"run_id": mlflow_id, "experiment_id": place.experiment_id})
 
 
 def _send_curves(folder: RunFolder, place: TrackingPlace, told: ToldRun) -> Iterator[str]:

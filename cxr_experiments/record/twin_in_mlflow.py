@@ -11,8 +11,16 @@ from typing import Any
 from cxr_experiments.config.schema import TrackingConfig
 from cxr_experiments.errors import CxrError, TrackingError
 from cxr_experiments.record import tracking
-from cxr_experiments.record.run_folder import RunFolder, all_runs, is_taken_up, mlflow_run_id, read_json, write_json
-from cxr_experiments.record.tracking import RunCard, TrackingPlace
+from cxr_experiments.record.run_folder import (
+    RunFolder,
+    all_runs,
+    begun,
+    is_taken_up,
+    mlflow_run_id,
+    read_json,
+    write_json,
+)
+from cxr_experiments.record.tracking import Own, RunCard, TrackingPlace
 from cxr_experiments.record.tracking.limits import OPEN_S, within
 
 
@@ -80,9 +88,14 @@ def open_twin(twin: Twin, folder: RunFolder, told_to: TrackingConfig, card: RunC
 
 
 def _begun(place: TrackingPlace, folder: RunFolder, card: RunCard) -> tuple[str, frozenset[int]]:
-    if is_taken_up(folder) and (earlier := tracking.reopen_run(place, mlflow_run_id(folder), folder.run_id)):
+    if is_taken_up(folder) and (earlier := tracking.reopen_run(place, own(folder))):
         return earlier
     return tracking.start_run(place, card), frozenset()
+
+
+def own(folder: RunFolder) -> Own:
+    """What the folder knows of its twin."""
+    return Own(mlflow_run_id(folder), folder.run_id, begun(folder))
 
 
 def _has_taken_runs(told_to: TrackingConfig, home: Path) -> bool:

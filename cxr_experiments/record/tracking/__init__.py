@@ -20,9 +20,10 @@ from cxr_experiments.record.tracking.runs import (
     tag_run,
 )
 from cxr_experiments.record.tracking.summaries import Summary, keep_summaries, keep_view
-from cxr_experiments.record.tracking.told import ToldRun, told_run
+from cxr_experiments.record.tracking.told import Own, ToldRun, remove_doubles, told_run
 
 __all__ = [
+    "Own",
     "RunCard",
     "Summary",
     "ToldRun",
@@ -38,6 +39,7 @@ __all__ = [
     "log_model",
     "open_place",
     "opening_lock",
+    "remove_doubles",
     "reopen_run",
     "start_run",
     "tag_run",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr_experiments.record.tracking.place import TrackingPlace, client_of, door
-from cxr_experiments.record.tracking.told import find_run
+from cxr_experiments.record.tracking.told import Own, find_run
 
 # MLflow's table stays readable with 15 final values, validation and test together; scores.csv has them all.
 HEADLINES = (
@@ -62,25 +62,18 @@ def start_run(place: TrackingPlace | None, card: RunCard, *, started_ms: int | N
         return run_id
 
 
-def reopen_run(place: TrackingPlace | None, mlflow_id: str, run_id: str) -> tuple[str, frozenset[int]] | None:
+def reopen_run(place: TrackingPlace, own: Own) -> tuple[str, frozenset[int]] | None:
     """Have a run RUNNING again.
 
-    Args:
-        place: where.
-        mlflow_id: MLflow's id; "" where the attempt before was killed before it could write that down.
-        run_id: ours.
-
     Returns:
-        MLflow's id and the epochs that it has; None when the run is not there, or tracking is disabled.
+        MLflow's id and the epochs that it has; None when the run is not there.
 
     Raises:
         TrackingError: the store cannot be reached or written.
     """
-    if place is None:
-        return None
     with door(place.uri):
         client = client_of(place.uri)
-        run = find_run(client, place, mlflow_id, run_id)
+        run, _ = find_run(client, place, own)
         if run is None:
             return None
         found = str(run.info.run_id)

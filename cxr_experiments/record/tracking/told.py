@@ -25,33 +25,64 @@ class ToldRun:
     has_model: bool
 
 
-def told_run(place: TrackingPlace, mlflow_id: str, run_id: str) -> ToldRun | None:
-    """The run with our id, and with MLflow's where that is known; None when it is not there.
+@dataclass(frozen=True)
+class Own:
+    """What a run's folder knows of its twin in MLflow.
+
+    Attributes:
+        mlflow_id: "" where a process was killed before it could write that down.
+        run_id: our id; a colleague's run of the same choices has the same.
+        begun: what sets the folder apart from a colleague's.
+    """
+
+    mlflow_id: str
+    run_id: str
+    begun: str
+
+
+def told_run(place: TrackingPlace, own: Own) -> ToldRun | None:
+    """The folder's run in MLflow; None when it is not there.
 
     Raises:
         TrackingError: the store cannot be reached.
     """
     with door(place.uri):
         client = client_of(place.uri)
-        run = find_run(client, place, mlflow_id, run_id)
+        run, _ = find_run(client, place, own)
         if run is None:
             return None
-        own = str(run.info.run_id)
-        models = client.search_logged_models([place.experiment_id], f"source_run_id = '{own}'")
+        found = str(run.info.run_id)
+        models = client.search_logged_models([place.experiment_id], f"source_run_id = '{found}'")
         return ToldRun(
-            own,
+            found,
             str(run.info.status),
-            frozenset(metric.step for metric in client.get_metric_history(own, "val_loss")),
+            frozenset(metric.step for metric in client.get_metric_history(found, "val_loss")),
             frozenset(run.data.metrics),
-            frozenset(_files(client, own, None)),
+            frozenset(_files(client, found, None)),
             any(str(model.status) in ("READY", "LoggedModelStatus.READY") for model in models),
         )
 
 
-def find_run(client: MlflowClient, place: TrackingPlace, mlflow_id: str, run_id: str) -> Run | None:
-    """The run with our id; MLflow's is "" where a process was killed before it could write that down."""
-    found = client.search_runs([place.experiment_id], f"tags.`cxr.run_id` = '{run_id}'")
-    return next((one for one in found if mlflow_id in ("", one.info.run_id)), None)
+def remove_doubles(place: TrackingPlace, own: Own) -> int:
+    """Delete what a server has made twice: it was killed after it did as asked, and before it could say so.
+
+    Raises:
+        TrackingError: the store cannot be reached.
+    """
+    with door(place.uri):
+        client = client_of(place.uri)
+        _, doubles = find_run(client, place, own)
+        for double in doubles:
+            client.delete_run(double.info.run_id)
+        return len(doubles)
+
+
+def find_run(client: MlflowClient, place: TrackingPlace, own: Own) -> tuple[Run | None, list[Run]]:
+    """The folder's run, and others that were begun for the same folder."""
+    found = client.search_runs([place.experiment_id], f"tags.`cxr.run_id` = '{own.run_id}'")
+    mine = [run for run in found if run.data.tags.get("cxr.begun") == own.begun or run.info.run_id == own.mlflow_id]
+    mine.sort(key=lambda run: (run.info.run_id != own.mlflow_id, run.info.start_time))
+    return (mine[0] if mine else None), mine[1:]
 
 
 def _files(client: MlflowClient, mlflow_id: str, folder: str | None) -> Iterator[str]:
