@@ -205,3 +205,19 @@ def test_lost_epoch_and_file_are_sent_alone(sweep: Sweep, tmp_path: Path, comman
     sent = "sent the removal of 1 double, 1 epoch, 1 file"
     assert said.out.splitlines() == [f"run {folder.run_id} (phantom-two_by_two): {sent}"]
     assert histories(home) == before
+
+
+def test_test_results_that_mlflow_missed_are_sent(sweep: Sweep, tmp_path: Path, command: Command) -> None:
+    home = shutil.copytree(sweep.home, tmp_path / "home")
+    folder = next(one for one in all_runs(home / "runs") if read_state(one).status == FINISHED)
+    database = home / "mlruns" / "mlflow.db"
+    database.rename(tmp_path / "away.db")
+    said = command("evaluate", f"run={folder.run_id}", home=home)
+    assert "stand in the run folder alone" in said.err
+    (tmp_path / "away.db").rename(database)
+    sent = command("runs", "sync", home=home).out
+    assert f"run {folder.run_id} (phantom-two_by_two): sent" in sent
+    assert command("runs", "sync", home=home).out.startswith("nothing to send")
+    (scores,) = (home / "mlruns").rglob(f"{mlflow_run_id(folder)}/artifacts/scores.csv")
+    assert scores.read_text() == folder.file("scores.csv").read_text()
+    assert "test_auroc" in scores.read_text()

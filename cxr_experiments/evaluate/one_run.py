@@ -13,7 +13,7 @@ from cxr_experiments.evidence.calibration import Threshold, choose_threshold
 from cxr_experiments.evidence.evaluation import read_predictions
 from cxr_experiments.record import console, ledger, results, shortcut_gate, tracking
 from cxr_experiments.record.results import Evidence
-from cxr_experiments.record.run_folder import RunFolder, read_json
+from cxr_experiments.record.run_folder import TEST_RESULTS, RunFolder, read_json
 
 
 def evaluate_run(folder: RunFolder, config: EvaluateConfig) -> tuple[Evidence, bool]:
@@ -58,9 +58,8 @@ def tell_mlflow(folder: RunFolder, config: EvaluateConfig, evidence: Evidence) -
     """
     where = config.tracking or load_config(folder.file("config.yaml")).tracking
     place, mlflow_id = tracking.find_place(where, home(), folder.file("mlflow.json"))
-    files = ("scores.csv", "calibration.csv", "threshold_test.json", "predictions_test.csv", "figures")
     values = results.final_values(evidence.scores)
-    tracking.log_final(place, mlflow_id, values, [folder.file(name) for name in (*files, *shortcut_gate.FILES)])
+    tracking.log_final(place, mlflow_id, values, [folder.file(name) for name in TEST_RESULTS])
     alarms = shortcut_gate.told_alarms(shortcut_gate.read_gate(folder))
     tracking.tag_run(place, mlflow_id, {"cxr.shortcuts": alarms})
 

@@ -45,6 +45,12 @@ RESULTS = (
     *("predictions_val.csv", "stress.csv", "explanations.json", "figures"),
 )
 
+# What `evaluate` adds to, or writes anew.
+TEST_RESULTS = (
+    *("scores.csv", "calibration.csv", "threshold_test.json", "predictions_test.csv", "figures"),
+    *("shortcuts.csv", "border_swap.csv"),
+)
+
 
 @dataclass(frozen=True)
 class State:
