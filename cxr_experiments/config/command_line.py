@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -32,6 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cxr_experiments.config import collector
 from cxr_experiments.config.compose import CONF_DIR, read_config
 from cxr_experiments.config.hydra_errors import interruptions_kept, translate
+from cxr_experiments.config.hydra_help import asks_for_help, configs_copied_once
 from cxr_experiments.config.job import run_requested
 from cxr_experiments.config.machine import refusals_told
 from cxr_experiments.config.processes import is_child
@@ -84,7 +85,7 @@ def run_command(
         sys.argv[1:] = as_text(read_words(sys.argv[1:]))
         with interruptions_kept(), _full_errors():
             sweep = check_sweep(config_name, schema)
-            with _followed_by(after_sweep, sweep):
+            with _followed_by(after_sweep, sweep), configs_copied_once() if asks_for_help() else nullcontext():
                 main()
 
 
