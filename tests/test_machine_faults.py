@@ -130,6 +130,7 @@ def test_memory_that_is_refused_fails_the_run_in_one_line(tmp_path: Path, comman
     assert "out of memory" in read_state(run).reason
 
 
+@pytest.mark.long
 def test_images_that_go_during_training_change_nothing(tmp_path: Path, command: Command) -> None:
     """A run reads its images from the store; a film that is removed or changed meanwhile is seen by the next run."""
     plant(tmp_path / "films", num_images=40)
@@ -167,6 +168,7 @@ def wait_for_epochs(home: Path, process: subprocess.Popen[str], *, count: int) -
         time.sleep(0.01)
 
 
+@pytest.mark.long
 def test_clock_that_is_set_back_an_hour_changes_nothing(undisturbed: Path, tmp_path: Path, command: Command) -> None:
     """In the first start after two epochs; that start is killed, and for the next one it is earlier from the start."""
     (tmp_path / "clock").mkdir()
