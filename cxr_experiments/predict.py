@@ -8,7 +8,8 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,16 +38,20 @@ def predict_images(config: PredictConfig) -> None:
     """Print one answer per image, in the order given, and draw its heat map where a folder for them is named.
 
     Raises:
-        ConfigError: no run or no image is named, or the folder of the heat maps cannot be written.
+        ConfigError: no run or no image is named, or heat maps of an engine that has none, or for a folder that
+            cannot be written.
+        RunError: the run is not finished, or has no network for the engine.
         DataError: some images could not be read; raised after all the others have been answered.
     """
     if not config.images:
         raise ConfigError("no image is named: python -m cxr_experiments.predict run=ID film.jpg more/*.png")
+    if config.heatmap is not None and config.engine != "keras":
+        raise ConfigError(f"heat maps need the gradients of engine=keras, not engine={config.engine}")
     folder = chosen_run(config)
     mark = "SYNTHETIC " if is_synthetic(folder) else ""
     if mark:
         print(f"{mark}this run has seen phantoms only; its answers on real films mean nothing", file=sys.stderr)
-    asked = answers(folder, config.images)
+    asked = answers(asked_network(folder, config.engine), config.images)
     if config.heatmap is not None:
         asked = with_heatmaps(folder, asked, writable_folder(config.heatmap))
     num_failed = 0
@@ -64,7 +69,6 @@ def is_synthetic(folder: RunFolder) -> bool:
 
 def chosen_run(config: PredictConfig) -> RunFolder:
     """The run named by id, or the best of an experiment by validation log loss."""
-    from cxr_experiments.evidence.evaluation import read_scores
     from cxr_experiments.record import run_folder
 
     runs = home() / "runs"
@@ -79,6 +83,8 @@ def chosen_run(config: PredictConfig) -> RunFolder:
         return folder
     if not config.experiment_name:
         raise ConfigError("run=best needs experiment_name=NAME: best among which runs?")
+    from cxr_experiments.evidence.evaluation import read_scores
+
     folders = [one for one in run_folder.all_runs(runs) if run_folder.read_state(one).status == run_folder.FINISHED]
     losses = {
         folder: next(one for one in read_scores(folder.file("scores.csv")) if one.name == "val_log_loss")
@@ -95,39 +101,90 @@ def chosen_run(config: PredictConfig) -> RunFolder:
     return best
 
 
-def answers(folder: RunFolder, images: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """One answer per image: probability, label, threshold and run, or the reason why there is none."""
-    import numpy as np
+@dataclass(frozen=True)
+class Network:
+    """A run's network, and what must be known to ask it.
 
-    from cxr_experiments.evidence.metrics import sigmoid
-    from cxr_experiments.images.prepare import prepare_file
+    Attributes:
+        predict: images (k, size, size, 1) uint8 -> logits (k,) float64.
+        size_px, resize: how an image is prepared for it.
+        classes: names of label 0 and label 1.
+        threshold: the probability from which on an image is called label 1.
+        run_id: of the run.
+    """
+
+    predict: Callable[[Any], Any]
+    size_px: int
+    resize: str
+    classes: tuple[str, str]
+    threshold: float
+    run_id: str
+
+
+def asked_network(folder: RunFolder, engine: str) -> Network:
+    """The run's network by Keras, or by LiteRT when it was exported."""
+    if engine == "litert":
+        return exported_network(folder)
     from cxr_experiments.learning.trainer import load_model, logit_function
     from cxr_experiments.record.results import read_threshold
 
     data, threshold = load_config(folder.file("config.yaml")).data, read_threshold(folder).value
     predict = logit_function(load_model(folder.file("model.keras")))
+    return Network(predict, data.image_size_px, data.resize, data.classes, threshold, folder.run_id)
+
+
+def exported_network(folder: RunFolder) -> Network:
+    """The network that `export` wrote; neither TensorFlow nor SciPy is imported.
+
+    Raises:
+        RunError: there is none, or its files do not belong together.
+    """
+    from cxr_experiments.portable.litert import portable_logits
+    from cxr_experiments.record.run_folder import read_json
+
+    path = folder.file("export") / "model.tflite"
+    if not path.is_file():
+        raise RunError(f"run {folder.run_id} was not exported: python -m cxr_experiments.export run={folder.run_id}")
+    told = read_json(path.with_name("export.json"))
+    try:
+        first, second = map(str, told["classes"])
+        about = int(told["image_size_px"]), str(told["resize"]), (first, second), float(told["threshold"])
+        same = told["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path.with_name('export.json')} is not what export writes: {error!r}") from error
+    if not same:
+        raise RunError(f"{path} is not the file that export.json beside it describes: export the run again")
+    return Network(portable_logits(path), *about, folder.run_id)
+
+
+def answers(network: Network, images: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """One answer per image: probability, label, threshold and run, or the reason why there is none."""
+    import numpy as np
+
+    from cxr_experiments.evidence.metrics import sigmoid
+    from cxr_experiments.images.prepare import prepare_file
+
     for start in range(0, len(images), BATCH_SIZE):
         prepared: dict[str, Any] = {}
         reasons: dict[str, str] = {}
         for image in images[start : start + BATCH_SIZE]:
             try:
-                prepared[image] = prepare_file(Path(image), size_px=data.image_size_px, resize=data.resize)
+                prepared[image] = prepare_file(Path(image), size_px=network.size_px, resize=network.resize)
             except BadImageError as error:
                 reasons[image] = str(error)
-        logits = predict(np.stack(list(prepared.values()))) if prepared else np.zeros(0)
+        logits = network.predict(np.stack(list(prepared.values()))) if prepared else np.zeros(0)
         probabilities = dict(zip(prepared, sigmoid(logits).tolist(), strict=True))
         for image in images[start : start + BATCH_SIZE]:
             if image in reasons:
                 yield {"image": image, "error": reasons[image]}
                 continue
-            label = data.classes[int(probabilities[image] >= threshold)]
             probability = probabilities[image]
             yield {
                 "image": image,
                 "probability": probability,
-                "label": label,
-                "threshold": threshold,
-                "run": folder.run_id,
+                "label": network.classes[int(probability >= network.threshold)],
+                "threshold": network.threshold,
+                "run": network.run_id,
             }
 
 

@@ -59,6 +59,17 @@ class PredictConfig:
     images: tuple[str, ...] = free((), "image files; words without = are images too")
     json: bool = free(False, "one JSON line per image instead of a table")
     heatmap: str | None = free(None, "folder for one heat map per image: where the network looked")
+    engine: str = choice("keras", ("keras", "litert"), "litert: without TensorFlow, after export run=ID")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """A finished run's network for LiteRT, held against Keras on the run's validation images."""
+
+    run: str | None = free(None, "run id, or its first 6 digits or more")
+    experiment_name: str | None = free(None, "the run's, when two share an id")
+    tolerance: float = number(1e-4, 0.0, 1.0, "probability", "largest difference from Keras that is not an error")
+    data: RootConfig = field(default_factory=RootConfig)
 
 
 @dataclass(frozen=True)
