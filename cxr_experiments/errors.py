@@ -57,5 +57,16 @@ class TrackingError(CxrError):
     """MLflow's store could not be reached or written."""
 
 
+def one_line(text: object, *, limit: int = 300) -> str:
+    """A text that may come from anyone's file, as a message shows it: one line, printable, not endless.
+
+    Example:
+        >>> one_line("a\\nb \\x1b[31m", limit=20)
+        'a b \\\\x1b[31m'
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(str(text).split()))
+    return shown if len(shown) <= limit else f"{shown[:limit]}..."
+
+
 class Terminated(BaseException):
     """SIGTERM arrived; like KeyboardInterrupt it passes through `except Exception`, and is nobody's mistake."""

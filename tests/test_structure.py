@@ -25,6 +25,7 @@ MAY_CALL = {"study": ("train", "evaluate")}  # the one command that runs others
 DOORS = {
     "tensorflow": {"learning"},
     "keras": {"learning"},
+    "h5py": {"learning"},
     "mlflow": {"record/tracking"},
     "matplotlib": {"record/figures"},
     "PIL": {"images/decode", "images/stress"},
