@@ -50,4 +50,6 @@ faults: install ## kill, fill up, cut off: what docs/reliability.md says, proven
 ui: install ## compare runs in MLflow on 127.0.0.1 (PORT=5000)
 	@mkdir -p '$(CXR_HOME)/mlruns'
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
-	  --backend-store-uri 'sqlite:///$(CXR_HOME)/mlruns/mlflow.db' --no-serve-artifacts
+	  --backend-store-uri 'sqlite:///$(CXR_HOME)/mlruns/mlflow.db' --no-serve-artifacts \
+	  --allowed-hosts 'localhost:$(PORT),127.0.0.1:$(PORT)' --x-frame-options SAMEORIGIN \
+	  --cors-allowed-origins 'http://localhost:$(PORT),http://127.0.0.1:$(PORT)'

@@ -67,5 +67,16 @@ def reason_of(error: Exception) -> str:
     return str(error) if isinstance(error, CxrError) else f"{type(error).__name__}: {error}"
 
 
+def one_line(text: object, *, limit: int = 300) -> str:
+    """A text that may come from anyone's file, as a message shows it: one line, printable, not endless.
+
+    Example:
+        >>> one_line("a\\nb \\x1b[31m", limit=20)
+        'a b \\\\x1b[31m'
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(str(text).split()))
+    return shown if len(shown) <= limit else f"{shown[:limit]}..."
+
+
 class Terminated(BaseException):
     """SIGTERM arrived; like KeyboardInterrupt it passes through `except Exception`, and is nobody's mistake."""

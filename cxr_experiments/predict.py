@@ -173,6 +173,8 @@ def answers(network: Network, images: tuple[str, ...]) -> Iterator[dict[str, Any
             except BadImageError as error:
                 reasons[image] = str(error)
         logits = network.predict(np.stack(list(prepared.values()))) if prepared else np.zeros(0)
+        if not np.isfinite(logits).all():
+            raise RunError(f"run {network.run_id} gives a logit that is not finite: its weights are not usable")
         probabilities = dict(zip(prepared, sigmoid(logits).tolist(), strict=True))
         for image in images[start : start + BATCH_SIZE]:
             if image in reasons:

@@ -27,6 +27,7 @@ DOORS = {
     "tensorflow": {"learning"},
     "keras": {"learning"},
     "ai_edge_litert": {"portable"},
+    "h5py": {"learning"},
     "mlflow": {"record/tracking"},
     "matplotlib": {"record/figures"},
     "PIL": {"images/decode", "images/stress"},

@@ -13,10 +13,11 @@ import pytest
 from conftest import SMALL, Command, Said, Sweep
 from tracking_server import TrackingServer
 
+from cxr_experiments.config.credentials import without_credentials
 from cxr_experiments.config.schema import TrackingConfig
 from cxr_experiments.errors import TrackingError
 from cxr_experiments.record import tracking
-from cxr_experiments.record.tracking import RunCard, without_credentials
+from cxr_experiments.record.tracking import RunCard
 
 KERAS_KEYS = {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
 
@@ -172,6 +173,7 @@ def test_disabled_tracking_writes_nothing(tmp_path: Path) -> None:
         ("https://me:pw@host/x", "https://host/x"),
         ("http://host:5000/a@b", "http://host:5000/a@b"),
         ("two http://a:b@c and postgresql://u:p@d/e", "two http://c and postgresql://d/e"),
+        ("https://me:p@ss@host and https://token@host", "https://host and https://host"),
         ("nothing here", "nothing here"),
     ],
 )

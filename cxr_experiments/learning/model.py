@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import inspect
+import json
 import random
 import traceback
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from cxr_experiments.config.machine import refusal
 from cxr_experiments.config.schema import DepthConfig, ExperimentConfig, PoolingConfig
 from cxr_experiments.config.seeds import Seeds, derive
 from cxr_experiments.errors import ConfigError
+from cxr_experiments.learning.model_file import strange_objects
 
 Builder = Callable[[Any, int], Any]
 
@@ -235,6 +237,9 @@ def _refuse_custom_objects(inputs: Any, features: Any, spec: str) -> None:
         if not kind.startswith("keras.") or isinstance(layer, keras.layers.Lambda):
             raise ConfigError(f"model.builder={spec}: layer {layer.name} is a {kind}, {mend}")
     try:
-        keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
+        serialized = keras.saving.serialize_keras_object(model)
+        for strange in strange_objects(json.loads(json.dumps(serialized))):
+            raise ConfigError(f"model.builder={spec} uses {strange}, {mend}")
+        keras.saving.deserialize_keras_object(serialized)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"model.builder={spec} uses a function or an object of your own, {mend}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from cxr_experiments.errors import RunError
+from cxr_experiments.errors import RunError, one_line
 from cxr_experiments.learning.fused_normalization import fused_twin
+from cxr_experiments.learning.model_file import check_model_file, weights_up_to
 
 LogitFunction = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
@@ -27,6 +27,8 @@ def logit_function(model: keras.Model) -> LogitFunction:
         return to_logit(images, training=False)
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        if images.shape[1:] != model.input.shape[1:]:
+            raise RunError(f"the network takes images of {model.input.shape[1:]}, and these are {images.shape[1:]}")
         return np.asarray(compute(tf.constant(images)), dtype=np.float64)[:, 0]
 
     return predict
@@ -48,9 +50,20 @@ def load_model(path: Path) -> keras.Model:
     if not path.is_file():
         raise RunError(f"there is no model {path}")
     try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path} is not a readable Keras model: {str(error).splitlines()[0]}") from error
-    if "logit" not in [layer.name for layer in model.layers]:
-        raise RunError(f"{path} has no layer `logit`: it was not written by this package")
+        with weights_up_to(check_model_file(path)):
+            model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # HDF5, Keras and TensorFlow raise whatever they stumble over
+        raise RunError(f"{path} is not a readable Keras model: {one_line(error)}") from error
+    if not _is_ours(model):
+        raise RunError(f"{path} has no layer `logit` over square gray images: it was not written by this package")
     return model
+
+
+def _is_ours(model: keras.Model) -> bool:
+    """Whether it leads from images (n, size, size, 1) uint8 over a layer `logit` to (n, 1)."""
+    logit = [layer.output for layer in getattr(model, "layers", ()) if layer.name == "logit"]
+    if not logit or not isinstance(model.input, keras.KerasTensor):
+        return False
+    size_px = model.input.shape[1]
+    taken = model.input.dtype == "uint8" and tuple(model.input.shape) == (None, size_px, size_px, 1) and size_px
+    return bool(taken) and tuple(logit[0].shape) == (None, 1)

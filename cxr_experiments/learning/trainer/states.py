@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
+import struct
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,12 +22,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_experiments.errors import RunError
+from cxr_experiments.errors import RunError, one_line
 from cxr_experiments.learning.trainer.records import EpochRecord
 
 Array = NDArray[Any]
 NUM_KEPT = 2
 _TOLD = "told.json"
+# what zipfile, json and NumPy raise at bytes that are not theirs
+_ODD = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, OverflowError, RecursionError, SyntaxError),
+    *(struct.error, zipfile.BadZipFile, NotImplementedError),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +125,8 @@ def read_state(path: Path) -> TrainingState:
             groups["variable"],
             groups["kept"],
         )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise RunError(f"{path} is not a readable state of a training: {error!r}") from error
+    except _ODD as error:
+        raise RunError(f"{path} is not a readable state of a training: {one_line(repr(error))}") from error
 
 
 def told_of(history: Sequence[EpochRecord], kept_epoch: int, patience: tuple[float, float, int]) -> dict[str, Any]:
@@ -129,7 +136,19 @@ def told_of(history: Sequence[EpochRecord], kept_epoch: int, patience: tuple[flo
 
 def _arrays(archive: zipfile.ZipFile, group: str) -> list[Array]:
     names = sorted(name for name in archive.namelist() if name.startswith(f"{group}-"))
-    return [np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False) for name in names]
+    return [_array(archive.read(name)) for name in names]
+
+
+def _array(content: bytes) -> Array:
+    """One array, once as many bytes follow as it says that it has: NumPy would ask for the memory first."""
+    stream = io.BytesIO(content)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("an array of another version of the format")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    if math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise ValueError(f"{len(content)} bytes for an array of the shape {shape}")
+    stream.seek(0)
+    return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def _record(values: Mapping[str, Any]) -> EpochRecord:
