@@ -12,8 +12,9 @@ from cxr_experiments.evaluate.opening import open_test_split, with_root
 from cxr_experiments.evidence.calibration import Threshold, choose_threshold
 from cxr_experiments.evidence.evaluation import read_predictions
 from cxr_experiments.record import console, ledger, results, shortcut_gate, tracking
+from cxr_experiments.record.kept_files import TEST_RESULTS
 from cxr_experiments.record.results import Evidence
-from cxr_experiments.record.run_folder import TEST_RESULTS, RunFolder, read_json
+from cxr_experiments.record.run_folder import RunFolder, read_json
 
 
 def evaluate_run(folder: RunFolder, config: EvaluateConfig) -> tuple[Evidence, bool]:
@@ -56,7 +57,7 @@ def tell_mlflow(folder: RunFolder, config: EvaluateConfig, evidence: Evidence) -
     Raises:
         TrackingError: it is not there any more, or cannot be written.
     """
-    where = config.tracking or load_config(folder.file("config.yaml")).tracking
+    where = config.tracking or tracking.named_before(load_config(folder.file("config.yaml")).tracking, home())
     place, mlflow_id = tracking.find_place(where, home(), folder.file("mlflow.json"))
     values = results.final_values(evidence.scores)
     tracking.log_final(place, mlflow_id, values, [folder.file(name) for name in TEST_RESULTS])

@@ -21,12 +21,11 @@ from cxr_experiments.errors import RunError, Terminated
 from cxr_experiments.record import tracking
 from cxr_experiments.record.attempt import signs_of_life
 from cxr_experiments.record.epoch import Epoch
+from cxr_experiments.record.kept_files import RECORDS, RESULTS
 from cxr_experiments.record.run_folder import (
     FAILED,
     FINISHED,
     KILLED,
-    RECORDS,
-    RESULTS,
     RunFolder,
     append_json_line,
     claim,

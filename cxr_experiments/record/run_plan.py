@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cxr_experiments.config.compose import write_config
+from cxr_experiments.config.credentials import without_credentials
 from cxr_experiments.config.identity import Identity, identify, run_name, told_params
 from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.errors import ConfigError, LeakageError
 from cxr_experiments.images.manifest import Manifest
 from cxr_experiments.images.splits import Split, leaking_sentence, leaks_of, write_split
 from cxr_experiments.images.store import BadFile, Store
-from cxr_experiments.record import tracking
 from cxr_experiments.record.data_report.kept import STATE_TAG, data_tags, known_leak
 from cxr_experiments.record.provenance import collect_provenance, uncommitted_change
 from cxr_experiments.record.run_folder import RunFolder, begun, finished, write_json
@@ -148,4 +148,4 @@ def _patients_told(plan: RunPlan) -> str:
 
 
 def _bare(uri: str | None) -> str | None:
-    return uri and tracking.without_credentials(uri)
+    return uri and without_credentials(uri)

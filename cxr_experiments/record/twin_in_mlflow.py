@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cxr_experiments.config.credentials import without_credentials
 from cxr_experiments.config.schema import TrackingConfig
 from cxr_experiments.errors import CxrError, TrackingError
 from cxr_experiments.record import tracking
@@ -111,4 +112,4 @@ def _has_taken_runs(told_to: TrackingConfig, home: Path) -> bool:
 
 
 def _named(told_to: TrackingConfig) -> str:
-    return tracking.without_credentials(told_to.uri) if told_to.uri else told_to.kind
+    return without_credentials(told_to.uri) if told_to.uri else told_to.kind

@@ -1,12 +1,7 @@
 """The only door to MLflow.  Nothing is read back here to compute a result."""
 
-from cxr_experiments.record.tracking.place import (
-    TrackingPlace,
-    find_place,
-    open_place,
-    opening_lock,
-    without_credentials,
-)
+from cxr_experiments.record.tracking.known import named_before
+from cxr_experiments.record.tracking.place import TrackingPlace, find_place, open_place, opening_lock
 from cxr_experiments.record.tracking.runs import (
     RunCard,
     end_run,
@@ -37,6 +32,7 @@ __all__ = [
     "log_files",
     "log_final",
     "log_model",
+    "named_before",
     "open_place",
     "opening_lock",
     "remove_doubles",
@@ -44,5 +40,4 @@ __all__ = [
     "start_run",
     "tag_run",
     "told_run",
-    "without_credentials",
 ]
