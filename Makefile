@@ -49,6 +49,7 @@ faults: install ## kill, fill up, cut off: what docs/reliability.md says, proven
 
 ui: install ## compare runs in MLflow on 127.0.0.1 (PORT=5000)
 	@mkdir -p '$(CXR_HOME)/mlruns'
+	@$(PY) -c 'import pathlib, sys; from cxr_experiments.record.tracking.moved import follow_move; follow_move(pathlib.Path(sys.argv[1]))' '$(CXR_HOME)'
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
 	  --backend-store-uri 'sqlite:///$(CXR_HOME)/mlruns/mlflow.db' --no-serve-artifacts \
 	  --allowed-hosts 'localhost:$(PORT),127.0.0.1:$(PORT)' --x-frame-options SAMEORIGIN \

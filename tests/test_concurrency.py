@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -18,6 +19,7 @@ from conftest import SMALL, Command, Sweep
 from cxr_experiments.record.run_folder import FINISHED, all_runs, read_state
 
 pytestmark = pytest.mark.fault
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def start(home: Path, *words: str) -> subprocess.Popen[str]:
@@ -75,3 +77,16 @@ def test_project_that_is_moved_finds_its_artifacts(sweep: Sweep, tmp_path: Path,
     assert sum(file.is_file() for file in files) == len(files)
     evaluated = [path for path in (moved / "mlruns").rglob("predictions_test.csv")]
     assert evaluated, "what is told after the move lies beside the rest"
+
+
+def test_ui_of_a_moved_project_shows_its_artifacts(sweep: Sweep, tmp_path: Path) -> None:
+    """By the line of the Makefile's own recipe that goes before the server."""
+    moved = Path(shutil.copytree(sweep.home, tmp_path / "moved"))
+    words = ["make", "-n", "-o", "install", "ui", f"CXR_HOME={moved}"]
+    recipe = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (line,) = (one for one in recipe.splitlines() if "follow_move" in one)
+    subprocess.run([sys.executable, *shlex.split(line)[1:]], cwd=ROOT, check=True)
+    places = rows(moved, "select artifact_uri from runs")
+    assert places
+    for (place,) in places:
+        assert Path(unquote(urlparse(str(place)).path)).is_relative_to(moved)
