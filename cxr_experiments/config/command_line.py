@@ -30,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cxr_experiments.config import collector
 from cxr_experiments.config.compose import CONF_DIR, read_config
+from cxr_experiments.config.credentials import WHERE_THEY_BELONG, holds_credentials, without_credentials
 from cxr_experiments.config.hydra_errors import interruptions_kept, translate
 from cxr_experiments.config.sweep import JobEnd, keep_job, new_folder
 from cxr_experiments.errors import ConfigError, CxrError, Terminated
@@ -123,7 +124,7 @@ def run_job(composed: DictConfig, schema: type[Config], job: Callable[[Config], 
     try:
         returned = job(read_config(composed, schema))
     except Exception as error:
-        print(f"FAILED {' '.join(words)}: {error}", file=sys.stderr, flush=True)
+        print(without_credentials(f"FAILED {' '.join(words)}: {error}"), file=sys.stderr, flush=True)
         keep_job(Path(settings.sweep.dir), replace(end, failure=f"{type(error).__name__}: {error}"))
         if isinstance(error, CxrError):
             raise FailedJob(" ".join(words)) from error
@@ -151,7 +152,7 @@ def _followed_by(after_sweep: Callable[[Path, Any], None] | None, sweep: Sweep |
 def _fail(message: str, status: int) -> None:
     path = Path(sys.argv[0])
     command = path.parent.name if path.name == "__main__.py" else path.stem
-    print(f"{command}: {message}", file=sys.stderr)
+    print(f"{command}: {without_credentials(message)}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -191,6 +192,8 @@ def check_sweep(config_name: str, schema: type[Any]) -> Sweep | None:
     if not args.multirun or args.help or args.cfg or args.info:
         return None
     overrides = OverridesParser.create().parse_overrides(args.overrides)
+    if any(holds_credentials(word) for word in args.overrides):  # Hydra keeps them in the sweep's folder
+        raise ConfigError(f"an override holds a user name or a password: they belong into {WHERE_THEY_BELONG}")
     jobs = BasicSweeper.split_arguments([o for o in overrides if not o.key_or_group.startswith("hydra")], None)[0]
     typed = [word for word in args.overrides if word.startswith("hydra.sweep.dir=")]
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):

@@ -16,12 +16,12 @@ from typing import Any, TypeVar, get_type_hints
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
+from cxr_experiments.config.credentials import WHERE_THEY_BELONG, holds_credentials
+from cxr_experiments.config.plain_yaml import read_plain
 from cxr_experiments.config.schema import DataConfig, ExperimentConfig, TrackingConfig
 from cxr_experiments.config.together import check_data, check_together
-from cxr_experiments.errors import ConfigError
+from cxr_experiments.errors import ConfigError, one_line
 
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
 CONF_DIR = PACKAGE_DIR / "conf" if (PACKAGE_DIR / "conf").is_dir() else PACKAGE_DIR.parent / "conf"
@@ -72,9 +72,7 @@ def read_config(composed: DictConfig, schema: type[Config]) -> Config:
     if hydra is not None and isinstance(values, dict) and "choices" in values:
         values["choices"] = _choices(hydra)
     config = from_mapping(values, schema)
-    tracking: TrackingConfig | None = getattr(config, "tracking", None)
-    if tracking and tracking.kind == "server" and not (tracking.uri or "").startswith(("http://", "https://")):
-        raise ConfigError("tracking=server: expected tracking.uri=http://host:port or https://host:port")
+    _check_tracking(getattr(config, "tracking", None))
     if isinstance(config, ExperimentConfig):
         if hydra is not None:
             _refuse_stored_builder(config, hydra)
@@ -82,6 +80,15 @@ def read_config(composed: DictConfig, schema: type[Config]) -> Config:
     elif isinstance(data := getattr(config, "data", None), DataConfig):
         check_data(data)
     return config
+
+
+def _check_tracking(tracking: TrackingConfig | None) -> None:
+    """A server has an address, and no address holds a password: overrides are kept with sweeps, shown, and logged."""
+    uri = (tracking and tracking.uri) or ""
+    if holds_credentials(uri):
+        raise ConfigError(f"tracking.uri holds a user name or a password: they belong into {WHERE_THEY_BELONG}")
+    if tracking and tracking.kind == "server" and not uri.startswith(("http://", "https://")):
+        raise ConfigError("tracking=server: expected tracking.uri=http://host:port or https://host:port")
 
 
 def from_mapping(values: Any, schema: type[Config], where: str = "") -> Config:
@@ -127,7 +134,10 @@ def _checked(name: str, value: Any, hint: Any, rule: dict[str, Any]) -> Any:
             if not rule["low"] <= entry <= rule["high"]:  # also refuses NaN
                 unit = f" {rule['unit']}" if rule["unit"] else ""
                 raise ConfigError(f"{name}={value}: expected {rule['low']} to {rule['high']}{unit}")
-    return float(value) if hint is float else value
+    try:
+        return float(value) if hint is float else value
+    except OverflowError as error:
+        raise ConfigError(f"{name}: a whole number of so many digits is none that can be computed with") from error
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -226,11 +236,14 @@ def load_config(path: Path) -> ExperimentConfig:
         ConfigError: it cannot be read, or holds a wrong key, type or value.
     """
     try:
-        values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"cannot read the config {path}: {' '.join(str(error).split())}") from error
+        values = read_plain(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the config {path}: {one_line(error)}") from error
     if not isinstance(values, dict) or "data" not in values:
         raise ConfigError(f"{path} is not the config of a run: it has no section `data`")
-    config = from_mapping(values, ExperimentConfig)
-    check_together(config)
+    try:
+        config = from_mapping(values, ExperimentConfig)
+        check_together(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {one_line(error)}") from error
     return config

@@ -34,7 +34,7 @@ EXECUTED = (
 )
 # Stands in those folders and changes no run: what a person sees, and what is looked at before training.
 NOT_EXECUTED = (
-    *(f"learning/{name}.py" for name in ("contact_sheet", "progress", "effect", "heatmap", "test_time")),
+    *(f"learning/{name}.py" for name in ("contact_sheet", "progress", "effect", "heatmap", "test_time", "model_file")),
     *("images/fingerprints.py", "images/duplicates/near.py", "images/published.py", "images/download/*.py"),
 )
 

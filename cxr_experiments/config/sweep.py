@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from cxr_experiments.config.credentials import without_credentials
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def new_folder(wanted: Path) -> Path:
 def keep_job(folder: Path, job: JobEnd) -> None:
     """Write the job's file into the sweep's folder, under a temporary name, then rename it; no credentials."""
     folder.mkdir(parents=True, exist_ok=True)
-    bare = tuple(re.sub(r"(?<=://)[^/@\s]+@", "", word) for word in job.overrides)
+    bare = tuple(without_credentials(word) for word in job.overrides)
     path = folder / f"job_{job.number}.json"
     draft = path.with_name(f".{path.name}")
     draft.write_text(json.dumps({**asdict(job), "overrides": bare}, indent=2) + "\n", encoding="utf-8")

@@ -56,7 +56,7 @@ def tell_mlflow(folder: RunFolder, config: EvaluateConfig, evidence: Evidence) -
     Raises:
         TrackingError: it is not there any more, or cannot be written.
     """
-    where = config.tracking or load_config(folder.file("config.yaml")).tracking
+    where = config.tracking or tracking.named_before(load_config(folder.file("config.yaml")).tracking, home())
     place, mlflow_id = tracking.find_place(where, home(), folder.file("mlflow.json"))
     files = ("scores.csv", "calibration.csv", "threshold_test.json", "predictions_test.csv", "figures")
     values = results.final_values(evidence.scores)

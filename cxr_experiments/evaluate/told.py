@@ -105,7 +105,8 @@ def tell_mlflow(place: RunFolder, members: Sequence[Member], config: EvaluateCon
         TrackingError: MLflow's store is gone or cannot be written.
     """
     first, kept = members[0], place.file("mlflow.json")
-    where, _ = tracking.find_place(config.tracking or first.trained.tracking, home(), first.folder.file("mlflow.json"))
+    told_to = config.tracking or tracking.named_before(first.trained.tracking, home())
+    where, _ = tracking.find_place(told_to, home(), first.folder.file("mlflow.json"))
     if where is None or kept.is_file():
         return
     kind, rows = "ensemble" if config.ensemble else "test_time_augmentation", evidence.predictions

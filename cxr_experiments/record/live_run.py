@@ -18,6 +18,7 @@ from typing import Any
 
 from cxr_experiments.config.collector import leave_out_imports
 from cxr_experiments.config.compose import write_config
+from cxr_experiments.config.credentials import without_credentials
 from cxr_experiments.config.identity import Identity, identify, package_version, run_name, told_params
 from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.errors import ConfigError, LeakageError, Terminated, TrackingError
@@ -280,4 +281,4 @@ def _patients_told(plan: RunPlan) -> str:
 
 
 def _bare(uri: str | None) -> str | None:
-    return uri and tracking.without_credentials(uri)
+    return uri and without_credentials(uri)

@@ -56,7 +56,7 @@ def mend(home: Path) -> Iterator[str]:
 def _close_in_mlflow(folder: RunFolder, home: Path) -> str:
     """What became of the run in MLflow, as the rest of a sentence."""
     try:
-        told_to = load_config(folder.file("config.yaml")).tracking
+        told_to = tracking.named_before(load_config(folder.file("config.yaml")).tracking, home)
         place, mlflow_id = tracking.find_place(told_to, home, folder.file("mlflow.json"))
         tracking.end_run(place, mlflow_id, KILLED, GONE)
     except CxrError as error:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from cxr_experiments.config.compose import PACKAGE_DIR
+from cxr_experiments.config.credentials import without_credentials
 from cxr_experiments.config.identity import package_version
 
 PACKAGES = (
@@ -45,7 +45,7 @@ class Provenance:
 def collect_provenance() -> Provenance:
     """Look around once; a missing git is an empty commit, never an error."""
     return Provenance(
-        command=[Path(sys.argv[0]).stem, *(re.sub(r"(?<=://)[^/@\s]+@", "", word) for word in sys.argv[1:])],
+        command=[Path(sys.argv[0]).stem, *map(without_credentials, sys.argv[1:])],
         commit=_git("rev-parse", "HEAD"),
         dirty=bool(uncommitted_change()),
         python=platform.python_version(),

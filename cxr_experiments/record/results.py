@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr_experiments.config.schema import ThresholdConfig
-from cxr_experiments.errors import RunError
-from cxr_experiments.evidence.calibration import Threshold, choose_threshold
+from cxr_experiments.errors import RunError, one_line
+from cxr_experiments.evidence.calibration import RULES, Threshold, choose_threshold
 from cxr_experiments.evidence.evaluation import (
     Predictions,
     Score,
@@ -187,8 +187,12 @@ def read_threshold(folder: RunFolder) -> Threshold:
     values: dict[str, Any] = read_json(folder.file("threshold.json"))
     try:
         threshold = Threshold(**values)
+        # a file is named by rule and target, so that nothing but these may stand there
+        if threshold.rule not in RULES or not 0.0 <= float(threshold.target) <= 1.0:
+            raise ValueError(f"rule {threshold.rule!r} and target {threshold.target!r} are none that a threshold has")
         if not 0.0 <= float(threshold.value) <= 1.0:
-            raise ValueError(f"value {threshold.value} is no probability")
-    except (TypeError, ValueError) as error:
-        raise RunError(f"{folder.file('threshold.json')} is not a frozen threshold: {error}") from error
-    return threshold
+            raise ValueError(f"value {threshold.value!r} is no probability")
+        checked = replace(threshold, value=float(threshold.value), target=float(threshold.target))
+        return replace(checked, num_images=int(threshold.num_images), set_on=one_line(threshold.set_on))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RunError(f"{folder.file('threshold.json')} is not a frozen threshold: {one_line(error)}") from error

@@ -20,7 +20,7 @@ import psutil
 from filelock import FileLock
 
 from cxr_experiments.config.identity import Identity
-from cxr_experiments.errors import RunError
+from cxr_experiments.errors import RunError, one_line
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 
@@ -57,11 +57,11 @@ class State:
     @property
     def alive(self) -> bool:
         """Whether the process that claimed the run still works on it (pid and start time both match)."""
-        if self.status != RUNNING or not psutil.pid_exists(self.pid):
+        if self.status != RUNNING:
             return False
         try:
             return bool(abs(psutil.Process(self.pid).create_time() - self.started_s) < 1.0)
-        except psutil.Error:
+        except (psutil.Error, ValueError, OverflowError):  # no process, or no number of one
             return False
 
 
@@ -147,14 +147,19 @@ def read_state(folder: RunFolder) -> State:
     """The run's last event.
 
     Raises:
-        RunError: the folder has no readable event.
+        RunError: the folder has no readable event, or a symbolic link in it, through which writing would leave it.
     """
+    for place, folders, files in os.walk(folder.path):
+        if links := [name for name in (*folders, *files) if Path(place, name).is_symlink()]:
+            link = Path(place, links[0])
+            raise RunError(f"{link} is a symbolic link: put the file itself in its place, or leave this run alone")
     events = list(read_json_lines(folder.file("events.jsonl")))
     try:
         last = events[-1]
-        return State(str(last["status"]), str(last["reason"]), int(last["pid"]), float(last["started_s"]))
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{folder.file('events.jsonl')} does not tell the run's state: {error!r}") from error
+        return State(str(last["status"]), one_line(last["reason"]), int(last["pid"]), float(last["started_s"]))
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
+        told = one_line(repr(error))
+        raise RunError(f"{folder.file('events.jsonl')} does not tell the run's state: {told}") from error
 
 
 def all_runs(runs: Path, experiment_name: str | None = None) -> list[RunFolder]:
@@ -168,8 +173,10 @@ def all_runs(runs: Path, experiment_name: str | None = None) -> list[RunFolder]:
 
 
 def _started(events: Path) -> float:
-    first = next(read_json_lines(events), {})
-    return float(first.get("time_s", 0.0)) if isinstance(first, dict) else 0.0
+    try:
+        return float(next(read_json_lines(events), {})["time_s"])
+    except (RunError, KeyError, TypeError, ValueError, OverflowError):
+        return 0.0  # `read_state` says what is wrong with it
 
 
 def find_run(runs: Path, run: str, experiment_name: str | None = None) -> RunFolder:
@@ -199,7 +206,7 @@ def mlflow_run_id(folder: RunFolder) -> str:
 def mlflow_link(folder: RunFolder) -> str:
     """Path of the run in MLflow's UI, behind http://HOST:PORT/; empty when MLflow was not told."""
     path = folder.file("mlflow.json")
-    told = read_json(path) if path.is_file() else {}
+    told = {"experiment_id": "", "run_id": "", **read_json(path)} if path.is_file() else {}
     # without the last part the UI of MLflow 3 opens in its mode for chat applications
     way = "?workflowType=machine_learning"
     return f"#/experiments/{told['experiment_id']}/runs/{told['run_id']}{way}" if told else ""
@@ -220,8 +227,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot read {path}: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"cannot read {path}: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise RunError(f"{path} holds {type(values).__name__}, expected a JSON object")
     return values
@@ -250,10 +257,10 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"cannot read {path}: {error}") from error
+        raise RunError(f"cannot read {path}: {one_line(error)}") from error
     for position, line in enumerate(lines):
         try:
             yield json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if position < len(lines) - 1:
                 raise RunError(f"{path}, line {position + 1}: not JSON") from error

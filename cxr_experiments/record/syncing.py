@@ -8,7 +8,7 @@ from typing import Any
 
 from cxr_experiments.config.compose import load_config
 from cxr_experiments.config.identity import package_version
-from cxr_experiments.errors import CxrError
+from cxr_experiments.errors import CxrError, one_line
 from cxr_experiments.evidence.evaluation import read_scores
 from cxr_experiments.record import tracking
 from cxr_experiments.record.results import final_values
@@ -45,6 +45,9 @@ def sync(home: Path, load_model: LoadModel) -> Iterator[str]:
         except CxrError as error:
             yield f"{name}: {error}"
             continue
+        except (KeyError, TypeError, ValueError, StopIteration) as error:  # card, costs, events, or metrics
+            yield f"{name}: its files are not what a run writes: {one_line(repr(error))}"
+            continue
         if sent:
             yield f"{name}: sent {', '.join(sent)}"
 
@@ -53,7 +56,7 @@ def _send(folder: RunFolder, home: Path, load_model: LoadModel) -> Iterator[str]
     told_to, card = load_config(folder.file("config.yaml")).tracking, folder.file("card.json")
     if told_to.kind == "disabled" or not card.is_file() or read_state(folder).status == RUNNING:
         return
-    place = tracking.open_place(told_to, home, folder.experiment_name)
+    place = tracking.open_place(tracking.named_before(told_to, home), home, folder.experiment_name)
     if place is None:
         return
     told = tracking.told_run(place, mlflow_run_id(folder), folder.run_id)

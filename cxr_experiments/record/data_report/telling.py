@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from cxr_experiments.config.credentials import without_credentials
 from cxr_experiments.config.schema import TrackingConfig
 from cxr_experiments.errors import TrackingError
 from cxr_experiments.record import tracking
@@ -23,7 +24,7 @@ def tell_mlflow(where: TrackingConfig, home: Path, report: DataReport, folder: P
     """
     if where.kind == "disabled":
         return ""
-    uri = tracking.without_credentials(store_uri(where, home))
+    uri = without_credentials(store_uri(where, home))
     if read_mlflow(folder).get("uri") == uri:
         return report_link(folder)
     try:

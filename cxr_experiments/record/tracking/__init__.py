@@ -1,6 +1,7 @@
 """The only door to MLflow.  Nothing is read back here to compute a result."""
 
-from cxr_experiments.record.tracking.place import TrackingPlace, find_place, open_place, without_credentials
+from cxr_experiments.record.tracking.known import named_before
+from cxr_experiments.record.tracking.place import TrackingPlace, find_place, open_place
 from cxr_experiments.record.tracking.runs import (
     RunCard,
     end_run,
@@ -30,10 +31,10 @@ __all__ = [
     "log_files",
     "log_final",
     "log_model",
+    "named_before",
     "open_place",
     "reopen_run",
     "start_run",
     "tag_run",
     "told_run",
-    "without_credentials",
 ]

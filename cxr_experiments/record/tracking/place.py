@@ -5,10 +5,8 @@ All of MLflow's errors, its database's and its network's leave as TrackingError,
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from cxr_experiments.config.credentials import without_credentials
 from cxr_experiments.config.schema import TrackingConfig
-from cxr_experiments.errors import TrackingError
+from cxr_experiments.errors import TrackingError, one_line
+from cxr_experiments.record.run_folder import read_json
+from cxr_experiments.record.tracking.known import remember
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,6 +50,7 @@ def open_place(tracking: TrackingConfig, home: Path, experiment_name: str) -> Tr
         raise TrackingError(f"cannot make {folder}: {error.strerror}") from error
     uri = store_uri(tracking, home)
     with FileLock(folder / ".mlflow.lock"), door(uri):
+        remember(tracking, home)
         if uri == _own_uri(home) and not _database(home).is_file():
             _make_database(_database(home))
         client = client_of(uri)
@@ -63,25 +65,27 @@ def open_place(tracking: TrackingConfig, home: Path, experiment_name: str) -> Tr
 def find_place(tracking: TrackingConfig, home: Path, told: Path) -> tuple[TrackingPlace | None, str]:
     """Where a finished run was told to, and its id there, from its folder's mlflow.json; (None, "") when it was not.
 
+    Args:
+        tracking: as the user names it, or as a run's config does after `named_before`.
+        home: CXR_HOME.
+        told: mlflow.json in the run's folder.
+
     Raises:
-        TrackingError: the local database is gone.
+        TrackingError: the local database is gone, or the file names a run that is not the folder's.
+        RunError: the file cannot be read.
     """
     if tracking.kind == "disabled" or not told.is_file():
         return None, ""
     if tracking.kind == "local" and not _database(home).is_file():
         raise TrackingError(f"{_database(home)} is gone, so the test metrics stand in the run folder alone")
-    values = json.loads(told.read_text(encoding="utf-8"))
-    return TrackingPlace(store_uri(tracking, home), str(values["experiment_id"])), str(values["run_id"])
-
-
-def without_credentials(text: str) -> str:
-    """`https://user:secret@host` -> `https://host`.
-
-    Example:
-        >>> without_credentials("cannot reach https://me:secret@host:5000/api")
-        'cannot reach https://host:5000/api'
-    """
-    return re.sub(r"(?<=://)[^/@\s]+@", "", text)
+    values = read_json(told)
+    place = TrackingPlace(store_uri(tracking, home), str(values.get("experiment_id")))
+    mlflow_id = str(values.get("run_id"))
+    with door(place.uri):
+        remember(tracking, home)
+        if client_of(place.uri).get_run(mlflow_id).data.tags.get("cxr.run_id") != told.parent.name:
+            raise ValueError(f"its run {one_line(mlflow_id)} is not that of {told.parent}")
+    return place, mlflow_id
 
 
 def store_uri(tracking: TrackingConfig, home: Path) -> str:
