@@ -307,22 +307,25 @@ def peak_mib() -> float:
     return int(told.split()[1]) / 1024
 
 
-def main() -> None:
-    """A number in, a line out: number, outcome, processor seconds, peak MiB of this process, separated by tabs."""
+def serve(make: Callable[[int], object], ask: Callable[[int, Path], str]) -> None:
+    """A number in, a line out: number, outcome, processor seconds, peak MiB of this process, separated by tabs.
+
+    `make` prepares an input before the clock starts; `ask` reads it, with a folder to put it in.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with tempfile.TemporaryDirectory() as folder:
         print("ready", flush=True)
         for line in sys.stdin:
             if int(line) >= 0:
-                broken(int(line))  # made before the clock starts
+                make(int(line))
             started = time.process_time()  # of the processor: other work on the machine does not count
             try:
-                outcome = PLANTED[int(line)]() if int(line) in PLANTED else read(int(line), Path(folder))
+                outcome = PLANTED[int(line)]() if int(line) in PLANTED else ask(int(line), Path(folder))
             except BaseException as error:  # what escapes is what the test is for
-                outcome = f"escaped: {type(error).__name__}: {error}"
+                outcome = f"escaped: {type(error).__name__}: {str(error)[:500]}"
             seconds = time.process_time() - started
             print(line.strip(), " ".join(outcome.split()), f"{seconds:.3f}", f"{peak_mib():.0f}", sep="\t", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    serve(broken, read)

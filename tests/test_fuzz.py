@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +39,11 @@ class Outcome:
 
 
 class Child:
-    """A process that decodes inputs by number, and may die of one."""
+    """A process that reads inputs by number, and may die of one."""
 
-    def __init__(self) -> None:
-        script = Path(__file__).with_name("fuzz_inputs.py")
+    def __init__(self, script: str, *words: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(script)],
+            [sys.executable, "-W", "error", str(Path(__file__).with_name(script)), *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -94,22 +93,22 @@ class Child:
         return self.process.poll() is None
 
 
-def attack(numbers: Iterable[int]) -> list[Outcome]:
-    """Decode every input in a child; after a crash or a flood a new child goes on, so that each is told of its own."""
+def attack(numbers: Iterable[int], script: str = "fuzz_inputs.py", *words: str) -> list[Outcome]:
+    """Read every input in a child; after a crash or a flood a new child goes on, so that each is told of its own."""
     outcomes: list[Outcome] = []
-    child = Child()
+    child = Child(script, *words)
     try:
         for number in numbers:
             outcomes.append(child.decode(number))
             if outcomes[-1].peak_mib > MAX_MEMORY_MIB or not child.alive:
                 child.end()
-                child = Child()
+                child = Child(script, *words)
     finally:
         child.end()
     return outcomes
 
 
-def assert_survived(outcomes: list[Outcome]) -> None:
+def assert_survived(outcomes: list[Outcome], kind_of: Callable[[int], str] = kind_of) -> None:
     faults = [
         f"{kind_of(one.number)} {one.number}: {one.told}, {one.peak_mib:.0f} MiB" for one in outcomes if one.is_fault
     ]

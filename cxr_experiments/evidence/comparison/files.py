@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr_experiments.errors import ComparisonError
+from cxr_experiments.errors import ComparisonError, one_line
 from cxr_experiments.evidence.comparison.arms import Arm, Cell, Rows
 from cxr_experiments.evidence.evaluation.csv_rows import odd, read_text
 from cxr_experiments.evidence.metrics import Floats, sigmoid
@@ -116,7 +116,7 @@ def _of_split(
         return lines
     place = header.index("split")
     splits = sorted({cells[place] for _, cells in lines})
-    told = ", ".join(map(repr, splits[:4])) + (", ..." if len(splits) > 4 else "")
+    told = one_line(", ".join(map(repr, splits[:4])) + (", ..." if len(splits) > 4 else ""))
     if split is None and len(splits) > 1:
         raise ComparisonError(f"{path} holds rows of {told}: say which with split=NAME")
     if split is not None and split not in splits:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr_experiments.errors import RunError
+from cxr_experiments.errors import RunError, one_line
 
 _DECIMAL = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII)
 
@@ -90,4 +90,4 @@ def parse_float(cell: str, expected: str, path: Path, line: int, *, may_be_nan: 
 
 def odd(path: Path, line: int, found: str, expected: str) -> RunError:
     """The error for one odd line: file, line, what was found, what was expected."""
-    return RunError(f"{path}, line {line}: found {found}; expected {expected}")
+    return RunError(f"{path}, line {line}: found {one_line(found)}; expected {one_line(expected)}")

@@ -6,7 +6,7 @@ import csv
 import os
 from pathlib import Path
 
-from cxr_experiments.errors import DataError
+from cxr_experiments.errors import DataError, one_line
 from cxr_experiments.images.manifest import Manifest
 from cxr_experiments.images.splits.groups import group_names
 from cxr_experiments.images.splits.rows import Split, assemble
@@ -44,20 +44,19 @@ def read_split(path: Path, manifest: Manifest) -> Split:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
             lines = list(csv.reader(file, strict=True))
     except (OSError, csv.Error) as error:
-        raise DataError(f"split file {path} cannot be read: {error}") from error
+        raise DataError(f"split file {path} cannot be read: {one_line(error)}") from error
     if not lines or lines[0] != COLUMNS:
         raise DataError(f"split file {path}, line 1: expected the columns {','.join(COLUMNS)}")
     parts: dict[str, str] = {}
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(COLUMNS) or line[1] not in ("train", "val", "test") or line[0] in parts:
-            raise DataError(
-                f"split file {path}, line {number}: expected a new image and train, val or test, got {line}"
-            )
+            got = one_line(line)
+            raise DataError(f"split file {path}, line {number}: expected a new image and train, val or test, got {got}")
         parts[line[0]] = line[1]
     known = {row.image_id for row in manifest.rows}
     if strange := sorted(known ^ set(parts)):
         raise DataError(
             f"split file {path} was made from other images: {len(strange)} stand in it or in the data set alone, "
-            f"the first is {strange[0]}; point data.root at the images it was made from"
+            f"the first is {one_line(strange[0])}; point data.root at the images it was made from"
         )
     return assemble(manifest, parts)

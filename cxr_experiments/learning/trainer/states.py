@@ -13,6 +13,7 @@ import json
 import math
 import os
 import struct
+import tokenize
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,7 +32,7 @@ _TOLD = "told.json"
 # what zipfile, json and NumPy raise at bytes that are not theirs
 _ODD = (
     *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, OverflowError, RecursionError, SyntaxError),
-    *(struct.error, zipfile.BadZipFile, NotImplementedError),
+    *(struct.error, zipfile.BadZipFile, NotImplementedError, tokenize.TokenError),
 )
 
 
