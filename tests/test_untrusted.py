@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import http.server
-import io
 import json
 import os
 import shutil
 import threading
 from collections import Counter
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,13 +15,12 @@ import fuzz_runs
 import numpy as np
 import pytest
 from conftest import SMALL, Command
-from hydra import compose, initialize_config_dir
 from PIL import Image
 from test_fuzz import assert_survived, attack
 
 from cxr_experiments.config.command_line import check_sweep
 from cxr_experiments.config.commands import EvaluateConfig, PredictConfig
-from cxr_experiments.config.compose import CONF_DIR, load_config, read_config, write_config
+from cxr_experiments.config.compose import load_config, write_config
 from cxr_experiments.config.schema import ExperimentConfig, ModelConfig, TrackingConfig
 from cxr_experiments.errors import ConfigError, RunError, TrackingError, one_line
 from cxr_experiments.evaluate.__main__ import evaluate_runs
@@ -37,7 +34,6 @@ from cxr_experiments.record.results import read_threshold
 from cxr_experiments.record.run_folder import RunFolder, all_runs, read_json_lines
 from cxr_experiments.record.syncing import sync
 from cxr_experiments.runs import model_and_example
-from cxr_experiments.train import run_experiment
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
@@ -65,17 +61,12 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    home, said = tmp_path_factory.mktemp("home"), io.StringIO()
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        words = [*SMALL, "experiment_name=handed_on"]
-        config = read_config(compose("config", words, return_hydra_config=True), ExperimentConfig)
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
-        for name, value in {**SECRETS, "CXR_HOME": str(home)}.items():
-            patch.setenv(name, value)
-        run_experiment(config)
+def trained(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Trained:
+    home = tmp_path_factory.mktemp("home")
+    said = command("train", *SMALL, "experiment_name=handed_on", home=home, **SECRETS)
+    assert said.status == 0, said.err
     (run,) = all_runs(home / "runs")
-    return Trained(home, run, said.getvalue())
+    return Trained(home, run, said.out + said.err)
 
 
 @pytest.fixture
@@ -253,7 +244,8 @@ def test_server_that_only_a_foreign_config_names_is_told_nothing(
         server.shutdown()
 
 
-def test_address_is_remembered_without_its_password(tmp_path: Path) -> None:
+def test_address_is_remembered_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     named = TrackingConfig("server", "http://me:s3cret@127.0.0.1:9")
     with pytest.raises(TrackingError):
         tracking.open_place(named, tmp_path, "x")
