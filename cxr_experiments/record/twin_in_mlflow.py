@@ -34,19 +34,21 @@ class Twin:
         mlflow_id: MLflow's id of it.
         told_epochs: that MLflow has from an attempt before this one.
         lost: why MLflow is no longer told; once it has something, nothing more is sent.
+        is_server: it may hang, and is not waited for longer than so.
     """
 
     place: TrackingPlace | None
     mlflow_id: str = ""
     told_epochs: frozenset[int] = frozenset()
     lost: list[str] = field(default_factory=list)
+    is_server: bool = False
 
     def tell(self, limit_s: float, call: Callable[..., None], *arguments: Any) -> None:
         """Call `call(place, mlflow_id, *arguments)`; a failure, or silence for `limit_s`, is said once."""
         if self.lost or self.place is None:
             return
         try:
-            within(limit_s, lambda: call(self.place, self.mlflow_id, *arguments))
+            within(limit_s if self.is_server else None, lambda: call(self.place, self.mlflow_id, *arguments))
         except TrackingError as error:
             self.lose(error)
 
@@ -64,8 +66,10 @@ def find_twin(told_to: TrackingConfig, home: Path, experiment_name: str) -> Twin
     Raises:
         TrackingError: the place does not answer and never has: its address may be mistyped.
     """
+    is_server = told_to.kind == "server"
     try:
-        return Twin(within(OPEN_S, lambda: tracking.open_place(told_to, home, experiment_name)))
+        limit_s = OPEN_S if is_server else None
+        return Twin(within(limit_s, lambda: tracking.open_place(told_to, home, experiment_name)), is_server=is_server)
     except TrackingError as error:
         if not _has_taken_runs(told_to, home):
             raise
@@ -80,7 +84,9 @@ def open_twin(twin: Twin, folder: RunFolder, told_to: TrackingConfig, card: RunC
         return
     place = twin.place
     try:
-        twin.mlflow_id, twin.told_epochs = within(OPEN_S, lambda: _begun(place, folder, card))
+        twin.mlflow_id, twin.told_epochs = within(
+            OPEN_S if twin.is_server else None, lambda: _begun(place, folder, card)
+        )
     except TrackingError as error:
         twin.lose(error)
         return
