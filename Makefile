@@ -8,7 +8,7 @@ PY := .venv/bin/python
 export MLFLOW_DISABLE_TELEMETRY = true
 
 .DEFAULT_GOAL := help
-.PHONY: help install benchmark demo faults reproduce reproduce-quick test test-long ui
+.PHONY: help install audit benchmark demo faults reproduce reproduce-quick test test-long ui
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test-long: install ## the proofs that take minutes, and all faults
 
 faults: install ## kill, fill up, cut off: what docs/reliability.md says, proven (CXR_SOAK_MINUTES=30)
 	$(PY) -m pytest -m fault
+
+audit: install ## look the pinned versions up among known vulnerabilities (asks the package index; one that cannot be looked up fails)
+	.venv/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r constraints.txt
 
 ui: install ## compare runs in MLflow on 127.0.0.1 (PORT=5000)
 	@mkdir -p '$(CXR_HOME)/mlruns'

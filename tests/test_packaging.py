@@ -77,19 +77,17 @@ def test_make_alone_lists_the_targets() -> None:
     outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     said = subprocess.run(["make"], cwd=ROOT, env=outside, capture_output=True, text=True, check=True).stdout
     listed = [line.split()[1] for line in said.splitlines()]
-    assert listed == [
-        "help",
-        "install",
-        "demo",
-        "reproduce-quick",
-        "reproduce",
-        "benchmark",
-        "test",
-        "test-long",
-        "faults",
-        "ui",
-    ]
+    numbers = ["demo", "reproduce-quick", "reproduce", "benchmark"]
+    assert listed == ["help", "install", *numbers, "test", "test-long", "faults", "audit", "ui"]
     assert all(len(line.split()) > 3 for line in said.splitlines()), "each with what it does"
+
+
+def test_audit_fails_where_it_cannot_look_up() -> None:
+    recipe = subprocess.run(
+        ["make", "-n", "-o", "install", "audit"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "--strict" in recipe, "without it, an index without advisories passes for one without findings"
+    assert "-r constraints.txt" in recipe
 
 
 def test_gate_is_what_the_readme_says() -> None:

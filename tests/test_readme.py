@@ -18,7 +18,7 @@ from cxr_experiments.train import main
 assert main  # importing train registers the schema
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 
 
 def commands() -> list[str]:
@@ -62,6 +62,16 @@ def test_table_of_options_is_conf() -> None:
 
 def test_example_network_is_under_30_lines() -> None:
     assert len((ROOT / "examples" / "my_net.py").read_text().splitlines()) < 30
+
+
+@pytest.mark.parametrize("page", ["SECURITY.md", "docs/reliability.md"])
+def test_proofs_that_a_page_names_are_there(page: str) -> None:
+    text = (ROOT / page).read_text()
+    files = re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", text)
+    assert len(files) >= 10
+    for file, name in files:
+        assert (ROOT / file).is_file(), file
+        assert not name or f"def {name}(" in (ROOT / file).read_text(), f"{file} has no {name}"
 
 
 def test_pages_name_no_machine_and_no_registry() -> None:
