@@ -77,7 +77,7 @@ CLAIM_ITEMS = (
     ("23 Software libraries, frameworks, packages", "versions in each cell"),
     ("24 Initialization of model parameters", "seeds"),
     ("25 Details of training approach", "config of each cell"),
-    ("26 Method of selecting the final model", "weights of the epoch with the lowest validation loss"),
+    ("26 Method of selecting the final model", "kept weights"),
     ("27 Ensembling techniques", "none"),
     ("28 Metrics of model performance", "metric"),
     ("29 Statistical measures of significance and uncertainty", "methods"),
@@ -113,6 +113,7 @@ def claim_table(facts: StudyFacts, comparison: Comparison) -> Table:
         "methods": "see Methods",
         "stage": f"on {facts.stage}",
         "results": "see the first tables",
+        "kept weights": _kept_weights(facts),
         "commands and commit": f"commit {facts.commit or 'not known'}; see Commands",
     }
     filled = {item: known.get(said, said) for item, said in CLAIM_ITEMS}
@@ -121,3 +122,14 @@ def claim_table(facts: StudyFacts, comparison: Comparison) -> Table:
     count = len(rows) - len(unfilled)
     note = f"{count} of {len(rows)} items are told by the study itself; its authors fill items {', '.join(unfilled)}."
     return Table("CLAIM checklist, 2024 update", note, ("item", "this study"), rows)
+
+
+def _kept_weights(facts: StudyFacts) -> str:
+    """Which epoch's weights a run ends with; arms that take their last one are named."""
+    last = [
+        arm.name
+        for arm in facts.arms
+        if any(one.best_epoch != lowest for one, lowest in zip(arm.costs, arm.lowest_epochs, strict=True))
+    ]
+    others = f"; {', '.join(last)}: of the last epoch" if last else ""
+    return f"weights of the epoch with the lowest validation loss{others}"
