@@ -151,6 +151,10 @@ def test_pattern_that_names_a_folder_or_the_wrong_split_is_told(tmp_path: Path) 
         read_arm("a", f"{tmp_path}/a/*.csv")
     with pytest.raises(ComparisonError, match=r"b/1.csv has no rows of split=test; there are: 'val'"):
         read_arm("b", f"{tmp_path}/b/*.csv", split="test")
+    put(tmp_path, "c/1.csv", f"{columns}\nx,0,1,{'v' * 100_000}\ny,1,2,val\n")
+    with pytest.raises(ComparisonError) as caught:
+        read_arm("c", f"{tmp_path}/c/*.csv")
+    assert len(str(caught.value)) < 1000
     assert read_arm("a", f"{tmp_path}/a/*.csv", split="test").cells[0].rows.image_id.tolist() == ["y"]
 
 

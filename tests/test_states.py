@@ -144,7 +144,13 @@ def test_state_with_objects_or_compressed_entries_is_refused(left: Path, tmp_pat
         contents = {name: archive.read(name) for name in archive.namelist()}
     pickled = tmp_path / "pickled.npy"
     np.save(pickled, np.array([{"an": "object"}], dtype=object), allow_pickle=True)
+    header = contents["kept-00000.npy"]
+    torn = header.replace(b"'fortran_order': False,", b"'fortran_order': (((((,")  # an error of tokenize's
+    large = header[:10] + b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(118) + b"\n"
+    assert torn != header
     for method, entries in (
+        (zipfile.ZIP_STORED, {**contents, "kept-00000.npy": torn}),
+        (zipfile.ZIP_STORED, {**contents, "kept-00000.npy": large}),  # 4 TB, which NumPy would ask for
         (zipfile.ZIP_DEFLATED, contents),
         (zipfile.ZIP_STORED, {**contents, "kept-00000.npy": pickled.read_bytes()}),
         (zipfile.ZIP_STORED, {**contents, "told.json": b'{"history": [], "kept_epoch": 0, "patience": [1, 1, 1]}'}),

@@ -156,6 +156,7 @@ def test_builder_and_references_in_a_foreign_config_stay_text(
         ("data: {_target_: os.system, command: touch executed}", "data._target_: no such key"),
         ("data: {}\nexperiment_name: ../../outside", "expected a plain folder name"),
         ("data: !!python/object/apply:os.system [touch executed]", "could not determine a constructor"),
+        ("!!binary aGk=", "it holds no keys with values"),
         ("data: &a [1]\nseeds: [*a, *a]", "holds a reference"),
         ("data: {}\nseed: " + "9" * 5000, "cannot read the config"),
         ("data: {root: '\x1b[31m', image_size_px: 'a\n\nb'}", "unacceptable character"),

@@ -30,5 +30,7 @@ def read_plain(path: Path) -> Any:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
             raise ValueError("it holds a reference to another of its values")
         return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except AssertionError as error:  # OmegaConf's, at one value alone
+        raise ValueError("it holds no keys with values") from error
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError, TypeError) as error:
         raise ValueError(str(error) or type(error).__name__) from error
