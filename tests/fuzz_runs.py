@@ -146,7 +146,7 @@ def _reader(name: str) -> Callable[[Path], object]:
         "predictions_val.csv": lambda path: (read_cell_file if len(path.read_bytes()) % 2 else read_predictions)(path),
         "model.keras": load_model,
         "epoch-00002.state": read_state,
-        "events.jsonl": lambda path: (run_folder.read_state(RunFolder(path.parent)).alive, run_folder._started(path)),
+        "events.jsonl": lambda path: (run_folder.is_at_work(RunFolder(path.parent)), run_folder._started(path)),
         "threshold.json": lambda path: results.read_threshold(RunFolder(path.parent)),
         "identity.json": run_folder.read_json,
         "mlflow.json": lambda path: run_folder.mlflow_link(RunFolder(path.parent)),

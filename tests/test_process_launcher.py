@@ -198,7 +198,7 @@ def test_killed_job_costs_itself_alone_and_is_all_that_is_trained_again(tmp_path
     words = ("seed=0,1,2", *SMALL)
     sweep = begun(tmp_path, *words)
     victim = next(one for one in runs_of(tmp_path, RUNNING) if one.file("metrics.jsonl").is_file())
-    os.kill(read_state(victim).pid, signal.SIGKILL)
+    os.kill(read_state(victim).attempt.pid, signal.SIGKILL)
     out, err = sweep.communicate(timeout=240)
     assert sweep.returncode == 2, err
     why = "its process was killed by SIGKILL (out of memory?)"

@@ -455,7 +455,7 @@ def test_cell_whose_process_is_killed_costs_itself_alone(tiny: Tiny, tmp_path: P
     deadline = time.monotonic() + 200
     while not folder.file("events.jsonl").exists() and begun.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.kill(read_state(folder).pid, signal.SIGKILL)
+    os.kill(read_state(folder).attempt.pid, signal.SIGKILL)
     out, err = begun.communicate(timeout=200)
     assert begun.returncode == 2, err
     assert "FAILED decay, seed 1: its process was killed by SIGKILL (out of memory?)" in err.splitlines()
