@@ -18,7 +18,7 @@ from tracking_server import Door, TrackingServer, server_behind_door
 
 from cxr_experiments.record.run_folder import FINISHED, KILLED, RunFolder, all_runs, read_json_lines, read_state
 
-pytestmark = pytest.mark.fault
+pytestmark = [pytest.mark.fault, pytest.mark.long]
 
 NUM_EPOCHS = 12
 WORDS = ("data.num_patients=40", "data.image_size_px=32", "depth=shallow", "training.batch_size=8")
@@ -75,7 +75,6 @@ def curves(server: TrackingServer) -> dict[str, Counter[int]]:
     return found
 
 
-@pytest.mark.long
 def test_sweep_goes_on_whatever_becomes_of_the_server_and_sync_sends_the_rest(tmp_path: Path, command: Command) -> None:
     """Run 0 meets a server that begins to hang, run 1 one that hangs from the start, run 2 is in its midst when the
     server answers 500, run 3 when it is killed."""
