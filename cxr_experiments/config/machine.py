@@ -16,8 +16,8 @@ _TO_DO = {
     errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.EROFS: "set CXR_HOME to a folder that can be written",
-    errno.EACCES: "set CXR_HOME to a folder that can be written, or mend its permissions",
-    errno.EPERM: "set CXR_HOME to a folder that can be written, or mend its permissions",
+    errno.EACCES: "mend its permissions, or set CXR_HOME to a folder that can be written",
+    errno.EPERM: "mend its permissions, or set CXR_HOME to a folder that can be written",
     errno.EIO: "look after the disk",
     errno.ENOMEM: "free memory",
 }

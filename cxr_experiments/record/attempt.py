@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -61,8 +62,13 @@ class Attempt:
 
 
 def own_attempt() -> Attempt:
-    """This process."""
-    return Attempt(machine(), platform.node(), os.getpid(), started(os.getpid()))
+    """This process: the same at every call, whatever becomes of the host's name or the clock meanwhile."""
+    return _attempt(os.getpid())
+
+
+@cache
+def _attempt(pid: int) -> Attempt:
+    return Attempt(machine(), platform.node(), pid, started(pid))
 
 
 def attempt_of(event: Mapping[str, Any]) -> Attempt:
@@ -101,7 +107,10 @@ def started(pid: int) -> str:
 
 @contextmanager
 def signs_of_life(sign: Path) -> Iterator[None]:
-    """Touch the file now and every 20 s, from a thread, while the block runs; take it away at the end."""
+    """Touch the file now and every 20 s, from a thread, while the block runs.
+
+    It stays: by the end the run, and the file with it, may be another process's.
+    """
     over = Event()
 
     def beat() -> None:
@@ -117,7 +126,6 @@ def signs_of_life(sign: Path) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-        sign.unlink(missing_ok=True)
 
 
 def silence_s(sign: Path) -> float:

@@ -1,6 +1,6 @@
 """What of a run's folder MLflow keeps as artifacts too."""
 
-# Small files of the folder that MLflow keeps as artifacts too; model and predictions follow when there are some.
+# From the start; the results follow when there are some.
 RECORDS = (
     "skipped_files.json",
     "leakage.json",

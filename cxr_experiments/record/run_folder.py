@@ -250,15 +250,24 @@ def append_json_line(path: Path, values: Mapping[str, Any]) -> None:
     line = json.dumps(values).encode() + b"\n"
     with path.open("a+b") as stream:
         stream.seek(0)
-        written = stream.read()
-        stream.truncate(written.rfind(b"\n") + 1)
+        before, _, last = stream.read().rpartition(b"\n")
+        whole = _is_json(last)
+        size = stream.truncate(len(before) + bool(before) + (len(last) if whole else 0))
         try:
-            stream.write(line)
+            stream.write(b"\n" * whole + line)
             stream.flush()
             os.fsync(stream.fileno())
         except OSError:
-            stream.truncate(written.rfind(b"\n") + 1)
+            stream.truncate(size)
             raise
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
