@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -48,71 +46,66 @@ class Agreement:
 
 
 def export_run(config: ExportConfig) -> None:
-    """Write export/model.tflite and export/export.json into the run's folder, and say how far they agree with Keras.
+    """Write the network for LiteRT into the run's folder, and say how far it agrees with Keras.
 
     Raises:
         ConfigError: no run is named.
         RunError: it is not finished, or its network cannot be exported.
-        DataError: its images are not where they were.
+        DataError: its images are not where they were, or have changed.
         Found: the export answers otherwise than Keras by more than `tolerance`.
     """
-    from cxr_experiments.record.run_folder import FINISHED, find_run, read_state, write_json
+    from cxr_experiments.evidence.evaluation import predict_split, read_predictions
+    from cxr_experiments.record.exported import keep_export, litert_logits
+    from cxr_experiments.record.results import read_threshold
+    from cxr_experiments.record.run_images import images_of, proven_split, with_root
 
-    if not config.run:
-        raise ConfigError("no run is named: export run=ID")
-    folder = find_run(home() / "runs", config.run, config.experiment_name)
-    if read_state(folder).status != FINISHED:
-        raise RunError(f"run {folder.run_id} is {read_state(folder).status}: only a finished run is exported")
-    content, trained = network_of(folder), load_config(folder.file("config.yaml"))
-    path = folder.file("export") / "model.tflite"
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(path)
-    agreement = compare_with_keras(folder, config)
+    folder = finished_run(config)
+    trained, threshold = with_root(load_config(folder.file("config.yaml")), config.data.root), read_threshold(folder)
+    store = images_of(trained)
+    validation = proven_split(folder, trained, store).val
+    from cxr_experiments.learning.portable_model import to_tflite  # TensorFlow, after the cheap checks
+    from cxr_experiments.learning.trainer import load_model
+
+    content = to_tflite(load_model(folder.file("model.keras")))
+    images = (store.images, store.manifest, validation)
+    export = predict_split(litert_logits(content), *images, split="val", run_id=folder.run_id)
+    agreement = agreement_of(read_predictions(folder.predictions("val")), export, threshold.value)
     told = {
         "run": folder.run_id,
-        "sha256": hashlib.sha256(content).hexdigest(),
         "image_size_px": trained.data.image_size_px,
         "resize": trained.data.resize,
         "classes": list(trained.data.classes),
-        "threshold": read_json_threshold(folder),
-        "synthetic": trained.data.source == "phantom",
+        "threshold": threshold.value,
+        "synthetic": store.manifest.synthetic,
         "agreement": asdict(agreement),
     }
-    write_json(path.with_name("export.json"), told)
-    say(folder, agreement, num_bytes=len(content), synthetic=bool(told["synthetic"]))
+    keep_export(folder, content, told)
+    say(folder, agreement, synthetic=store.manifest.synthetic)
     if agreement.max_probability_difference > config.tolerance:
         raise Found(f"the export's probabilities are not Keras' within tolerance={config.tolerance:g}")
 
 
-def network_of(folder: RunFolder) -> bytes:
-    """The run's network as a .tflite file."""
-    from cxr_experiments.learning.portable_model import to_tflite  # TensorFlow now
-    from cxr_experiments.learning.trainer import load_model
+def finished_run(config: ExportConfig) -> RunFolder:
+    """The run that is named, when it is finished."""
+    from cxr_experiments.record.run_folder import FINISHED, find_run, read_state
 
-    return to_tflite(load_model(folder.file("model.keras")))
-
-
-def read_json_threshold(folder: RunFolder) -> float:
-    """The threshold that validation froze."""
-    from cxr_experiments.record.results import read_threshold
-
-    return float(read_threshold(folder).value)
+    if not config.run:
+        raise ConfigError("no run is named: export run=ID")
+    folder = find_run(home() / "runs", config.run, config.experiment_name)
+    if (status := read_state(folder).status) != FINISHED:
+        raise RunError(f"run {folder.run_id} is {status}: only a finished run is exported")
+    return folder
 
 
-def compare_with_keras(folder: RunFolder, config: ExportConfig) -> Agreement:
-    """Ask the export about the validation images, and hold its answers against those that Keras gave at training."""
+def agreement_of(keras: Predictions, export: Predictions, threshold: float) -> Agreement:
+    """The export's answers held against those that Keras gave at training, of the same images in the same order."""
     import numpy as np
 
     from cxr_experiments.evidence.comparison import Cell, Rows
     from cxr_experiments.evidence.ensemble import paired_difference
-    from cxr_experiments.evidence.evaluation import read_predictions
 
-    keras, export = read_predictions(folder.predictions("val")), asked_again(folder, config)
     difference = np.abs(export.probability - keras.probability)
-    threshold = read_json_threshold(folder)
-    before, after = (Cell(folder.run_id, 0, "val", Rows.of(one), one.dataset_digest) for one in (keras, export))
+    before, after = (Cell(one.run_id, 0, "val", Rows.of(one), one.dataset_digest) for one in (keras, export))
     auroc = paired_difference([before], [after], "auroc")
     return Agreement(
         num_images=len(difference),
@@ -124,30 +117,14 @@ def compare_with_keras(folder: RunFolder, config: ExportConfig) -> Agreement:
     )
 
 
-def asked_again(folder: RunFolder, config: ExportConfig) -> Predictions:
-    """The export's predictions of the run's own validation images."""
-    from dataclasses import replace
-
-    from cxr_experiments.evidence.evaluation import predict_split
-    from cxr_experiments.images.splits import read_split
-    from cxr_experiments.portable.litert import portable_logits
-    from cxr_experiments.record import console
-
-    trained = load_config(folder.file("config.yaml"))
-    data = trained.data if config.data.root is None else replace(trained.data, root=config.data.root)
-    store = console.open_counted(data, home() / "runs")
-    split = read_split(folder.file("split.csv"), store.manifest)
-    predict = portable_logits(folder.file("export") / "model.tflite")
-    return predict_split(predict, store.images, store.manifest, split.val, split="val", run_id=folder.run_id)
-
-
-def say(folder: RunFolder, agreement: Agreement, *, num_bytes: int, synthetic: bool) -> None:
+def say(folder: RunFolder, agreement: Agreement, *, synthetic: bool) -> None:
     """Where it is, how large, and how it agrees."""
     from cxr_experiments.record import console
+    from cxr_experiments.record.exported import network_file
 
-    path = folder.file("export") / "model.tflite"
-    keras = folder.file("model.keras").stat().st_size
-    console.say(f"{path}: {num_bytes / 2**20:.1f} MiB (model.keras {keras / 2**20:.1f} MiB)")
+    path = network_file(folder)
+    export, keras = path.stat().st_size / 2**20, folder.file("model.keras").stat().st_size / 2**20
+    console.say(f"{path}: {export:.1f} MiB (model.keras {keras:.1f} MiB)")
     console.say(
         f"beside Keras on {agreement.num_images} validation images: probabilities differ by at most "
         f"{agreement.max_probability_difference:.1e}, {agreement.num_other_labels} labels at the frozen threshold; "

@@ -8,8 +8,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from cxr_experiments.config.compose import CONF_DIR, home, load_config, register
 from cxr_experiments.errors import BadImageError, ConfigError, DataError, RunError
 
 if TYPE_CHECKING:
+    from cxr_experiments.record.exported import Network
     from cxr_experiments.record.run_folder import RunFolder
 
 register("predict_schema", PredictConfig)
@@ -101,60 +101,18 @@ def chosen_run(config: PredictConfig) -> RunFolder:
     return best
 
 
-@dataclass(frozen=True)
-class Network:
-    """A run's network, and what must be known to ask it.
-
-    Attributes:
-        predict: images (k, size, size, 1) uint8 -> logits (k,) float64.
-        size_px, resize: how an image is prepared for it.
-        classes: names of label 0 and label 1.
-        threshold: the probability from which on an image is called label 1.
-        run_id: of the run.
-    """
-
-    predict: Callable[[Any], Any]
-    size_px: int
-    resize: str
-    classes: tuple[str, str]
-    threshold: float
-    run_id: str
-
-
 def asked_network(folder: RunFolder, engine: str) -> Network:
     """The run's network by Keras, or by LiteRT when it was exported."""
+    from cxr_experiments.record.exported import Network, read_export
+
     if engine == "litert":
-        return exported_network(folder)
+        return read_export(folder)
     from cxr_experiments.learning.trainer import load_model, logit_function
     from cxr_experiments.record.results import read_threshold
 
     data, threshold = load_config(folder.file("config.yaml")).data, read_threshold(folder).value
     predict = logit_function(load_model(folder.file("model.keras")))
     return Network(predict, data.image_size_px, data.resize, data.classes, threshold, folder.run_id)
-
-
-def exported_network(folder: RunFolder) -> Network:
-    """The network that `export` wrote; neither TensorFlow nor SciPy is imported.
-
-    Raises:
-        RunError: there is none, or its files do not belong together.
-    """
-    from cxr_experiments.portable.litert import portable_logits
-    from cxr_experiments.record.run_folder import read_json
-
-    path = folder.file("export") / "model.tflite"
-    if not path.is_file():
-        raise RunError(f"run {folder.run_id} was not exported: python -m cxr_experiments.export run={folder.run_id}")
-    told = read_json(path.with_name("export.json"))
-    try:
-        first, second = map(str, told["classes"])
-        about = int(told["image_size_px"]), str(told["resize"]), (first, second), float(told["threshold"])
-        same = told["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path.with_name('export.json')} is not what export writes: {error!r}") from error
-    if not same:
-        raise RunError(f"{path} is not the file that export.json beside it describes: export the run again")
-    return Network(portable_logits(path), *about, folder.run_id)
 
 
 def answers(network: Network, images: tuple[str, ...]) -> Iterator[dict[str, Any]]:

@@ -33,6 +33,7 @@ from cxr_experiments.record.mending import mend
 from cxr_experiments.record.results import read_threshold
 from cxr_experiments.record.run_folder import RunFolder, all_runs, read_json_lines
 from cxr_experiments.record.syncing import sync
+from cxr_experiments.record.tracking.known import remember
 from cxr_experiments.runs import model_and_example
 
 pytestmark = [
@@ -250,6 +251,9 @@ def test_address_is_remembered_without_its_password(tmp_path: Path, monkeypatch:
     named = TrackingConfig("server", "http://me:s3cret@127.0.0.1:9")
     with pytest.raises(TrackingError):
         tracking.open_place(named, tmp_path, "x")
+    assert not tracking.has_answered(named, tmp_path), "it may be mistyped"
+    remember(named, tmp_path)
+    assert tracking.has_answered(named, tmp_path)
     assert (tmp_path / "mlruns" / "servers.txt").read_text() == "http://127.0.0.1:9\n"
     assert tracking.named_before(TrackingConfig("server", "http://127.0.0.1:9"), tmp_path).uri
 

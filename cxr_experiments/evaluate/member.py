@@ -14,7 +14,6 @@ from cxr_experiments.config.compose import load_config
 from cxr_experiments.config.schema import ExperimentConfig, ThresholdConfig
 from cxr_experiments.config.seeds import derive, resolve_seeds
 from cxr_experiments.evaluate.one_run import evaluate_locked, frozen_threshold
-from cxr_experiments.evaluate.opening import images_of, proven_split, with_root
 from cxr_experiments.evidence.calibration import Threshold, choose_threshold
 from cxr_experiments.evidence.ensemble import logit_of_mean
 from cxr_experiments.evidence.evaluation import Predictions, predict_split, read_predictions, write_predictions
@@ -22,6 +21,7 @@ from cxr_experiments.images.splits import Split
 from cxr_experiments.images.store import Store
 from cxr_experiments.record import console
 from cxr_experiments.record.run_folder import RunFolder, read_json, write_json
+from cxr_experiments.record.run_images import images_of, proven_split, with_root
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from cxr_experiments.config.commands import EvaluateConfig, ShortcutsConfig
 from cxr_experiments.config.compose import home, load_config
 from cxr_experiments.config.schema import ThresholdConfig
 from cxr_experiments.errors import TrackingError
-from cxr_experiments.evaluate.opening import open_test_split, with_root
+from cxr_experiments.evaluate.opening import open_test_split
 from cxr_experiments.evidence.calibration import Threshold, choose_threshold
 from cxr_experiments.evidence.evaluation import read_predictions
 from cxr_experiments.record import console, ledger, results, shortcut_gate, tracking
 from cxr_experiments.record.kept_files import TEST_RESULTS
 from cxr_experiments.record.results import Evidence
 from cxr_experiments.record.run_folder import RunFolder, read_json
+from cxr_experiments.record.run_images import with_root
 
 
 def evaluate_run(folder: RunFolder, config: EvaluateConfig) -> tuple[Evidence, bool]:

@@ -5,19 +5,15 @@ Everything that can be checked is checked before TensorFlow is imported and befo
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from cxr_experiments.config.commands import ShortcutsConfig
 from cxr_experiments.config.compose import home
 from cxr_experiments.config.schema import ExperimentConfig
-from cxr_experiments.errors import DataError
 from cxr_experiments.evidence.calibration import Threshold
 from cxr_experiments.evidence.evaluation import Predictions, predict_split
 from cxr_experiments.evidence.shortcuts import of_run
-from cxr_experiments.images.splits import Split, prove_disjoint, read_split
-from cxr_experiments.images.store import Store
 from cxr_experiments.record import console, ledger, shortcut_gate
-from cxr_experiments.record.run_folder import RunFolder, read_json, write_json
+from cxr_experiments.record.run_folder import RunFolder, write_json
+from cxr_experiments.record.run_images import images_of, proven_split
 
 
 def open_test_split(
@@ -56,51 +52,3 @@ def open_test_split(
         gate = of_run(predict, store, split, predictions, levels)
     shortcut_gate.keep_gate(folder, gate, shortcut_gate.of_data_once(store, levels))
     return predictions
-
-
-def images_of(trained: ExperimentConfig) -> Store:
-    """The prepared images of a run.
-
-    Raises:
-        DataError: they are not where they were; the text says how to tell where they are now.
-    """
-    try:
-        return console.open_counted(trained.data, home() / "runs")
-    except DataError as error:
-        raise DataError(
-            f"{error}\nif the images have moved since training, say where they are: data.root=DIR"
-        ) from error
-
-
-def proven_split(folder: RunFolder, trained: ExperimentConfig, store: Store) -> Split:
-    """The run's own split, on the very images it was trained on, with no patient on two sides unless that was asked.
-
-    Raises:
-        DataError: images or split are not those of training.
-        LeakageError: a patient stands on two sides.
-    """
-    split = read_split(folder.file("split.csv"), store.manifest)
-    require_same(folder, dataset_digest=store.manifest.digest, split_digest=split.digest)
-    if trained.split.kind != "image_level":
-        prove_disjoint(store.manifest, split, patient_rule=trained.data.patient_rule)
-    return split
-
-
-def require_same(folder: RunFolder, **digests: str) -> None:
-    """Images and split must be those that the run was trained on.
-
-    Raises:
-        DataError: they are not.
-    """
-    identity = read_json(folder.file("identity.json"))
-    for name, digest in digests.items():
-        if identity.get(name) != digest:
-            raise DataError(
-                f"run {folder.run_id} was trained with {name} {str(identity.get(name))[:12]}, and now it is "
-                f"{digest[:12]}: point data.root at the very images it was trained on, and leave its split.csv alone"
-            )
-
-
-def with_root(config: ExperimentConfig, root: str | None) -> ExperimentConfig:
-    """The config with the images' present folder, when it has changed."""
-    return config if root is None else replace(config, data=replace(config.data, root=root))

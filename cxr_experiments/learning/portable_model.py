@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from cxr_experiments.errors import RunError
+from cxr_experiments.errors import RunError, one_line
 
 
 def to_tflite(model: keras.Model) -> bytes:
@@ -26,5 +26,4 @@ def to_tflite(model: keras.Model) -> bytes:
             converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(place))
             return bytes(converter.convert())
     except Exception as error:  # the converter's own errors have no common kind
-        told = " ".join(str(error).split())[:300]
-        raise RunError(f"this network cannot be exported to LiteRT: {type(error).__name__}: {told}") from error
+        raise RunError(f"this network cannot be exported to LiteRT: {one_line(repr(error))}") from error

@@ -109,7 +109,7 @@ def live_run(home: Path, plan: RunPlan) -> Iterator[LiveRun]:
     with _claimed(home, plan) as folder, refusals_told(str(folder.path)):
         run = LiveRun(folder, twin)
         try:
-            open_twin(twin, folder, plan.config.tracking, begin_folder(folder, plan, home))
+            open_twin(twin, folder, begin_folder(folder, plan, home))
             leave_out_imports()
             yield run
             run.complete()

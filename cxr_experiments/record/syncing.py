@@ -22,10 +22,9 @@ from cxr_experiments.record.run_folder import (
     read_json,
     read_json_lines,
     read_state,
-    write_json,
 )
 from cxr_experiments.record.tracking import RunCard, ToldRun, TrackingPlace
-from cxr_experiments.record.twin_in_mlflow import own
+from cxr_experiments.record.twin_in_mlflow import keep_id, own
 
 LoadModel = Callable[[Path], tuple[Any, Any]]  # model.keras -> the Keras model and an input example
 NO_METRIC = {"epoch", "duration_s", "images_per_s"}
@@ -66,7 +65,7 @@ def _send(folder: RunFolder, home: Path, load_model: LoadModel) -> Iterator[str]
         told = _begin(folder, place, RunCard(**read_json(card)))
         yield "the run itself"
     elif told.mlflow_id != mlflow_run_id(folder):
-        _keep_id(folder, place, told.mlflow_id)
+        keep_id(folder, place, told.mlflow_id)
     yield from _send_curves(folder, place, told)
     if read_state(folder).status == FINISHED:
         yield from _send_results(folder, place, told, load_model)
@@ -80,12 +79,8 @@ def _begin(folder: RunFolder, place: TrackingPlace, card: RunCard) -> ToldRun:
     """A new run in MLflow, begun when ours was."""
     first = next(read_json_lines(folder.file("events.jsonl")))
     mlflow_id = tracking.start_run(place, card, started_ms=int(1000 * float(first["time_s"])))
-    _keep_id(folder, place, mlflow_id)
+    keep_id(folder, place, mlflow_id)
     return ToldRun(mlflow_id, RUNNING, frozenset(), frozenset(), frozenset(), has_model=False)
-
-
-def _keep_id(folder: RunFolder, place: TrackingPlace, mlflow_id: str) -> None:
-    write_json(folder.file("mlflow.json"), {"run_id": mlflow_id, "experiment_id": place.experiment_id})
 
 
 def _send_curves(folder: RunFolder, place: TrackingPlace, told: ToldRun) -> Iterator[str]:

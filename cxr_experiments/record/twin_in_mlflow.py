@@ -8,17 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cxr_experiments.config.credentials import without_credentials
 from cxr_experiments.config.schema import TrackingConfig
-from cxr_experiments.errors import CxrError, TrackingError
+from cxr_experiments.errors import TrackingError
 from cxr_experiments.record import tracking
 from cxr_experiments.record.run_folder import (
     RunFolder,
-    all_runs,
     begun,
     is_taken_up,
     mlflow_run_id,
-    read_json,
     write_json,
 )
 from cxr_experiments.record.tracking import Own, RunCard, TrackingPlace
@@ -34,21 +31,19 @@ class Twin:
         mlflow_id: MLflow's id of it.
         told_epochs: that MLflow has from an attempt before this one.
         lost: why MLflow is no longer told; once it has something, nothing more is sent.
-        is_server: it may hang, and is not waited for longer than so.
     """
 
     place: TrackingPlace | None
     mlflow_id: str = ""
     told_epochs: frozenset[int] = frozenset()
     lost: list[str] = field(default_factory=list)
-    is_server: bool = False
 
     def tell(self, limit_s: float, call: Callable[..., None], *arguments: Any) -> None:
         """Call `call(place, mlflow_id, *arguments)`; a failure, or silence for `limit_s`, is said once."""
         if self.lost or self.place is None:
             return
         try:
-            within(limit_s if self.is_server else None, lambda: call(self.place, self.mlflow_id, *arguments))
+            within(limit_s if self.place.is_server else None, lambda: call(self.place, self.mlflow_id, *arguments))
         except TrackingError as error:
             self.lose(error)
 
@@ -66,32 +61,30 @@ def find_twin(told_to: TrackingConfig, home: Path, experiment_name: str) -> Twin
     Raises:
         TrackingError: the place does not answer and never has: its address may be mistyped.
     """
-    is_server = told_to.kind == "server"
+    limit_s = OPEN_S if told_to.kind == "server" else None
     try:
-        limit_s = OPEN_S if is_server else None
-        return Twin(within(limit_s, lambda: tracking.open_place(told_to, home, experiment_name)), is_server=is_server)
+        return Twin(within(limit_s, lambda: tracking.open_place(told_to, home, experiment_name)))
     except TrackingError as error:
-        if not _has_taken_runs(told_to, home):
+        if not tracking.has_answered(told_to, home):
             raise
         twin = Twin(None)
         twin.lose(error)
         return twin
 
 
-def open_twin(twin: Twin, folder: RunFolder, told_to: TrackingConfig, card: RunCard) -> None:
+def open_twin(twin: Twin, folder: RunFolder, card: RunCard) -> None:
     """Begin the run in MLflow, or take up again what an attempt before this one has begun there."""
     if twin.place is None:
         return
     place = twin.place
     try:
         twin.mlflow_id, twin.told_epochs = within(
-            OPEN_S if twin.is_server else None, lambda: _begun(place, folder, card)
+            OPEN_S if place.is_server else None, lambda: _begun(place, folder, card)
         )
     except TrackingError as error:
         twin.lose(error)
         return
-    told = {"run_id": twin.mlflow_id, "experiment_id": place.experiment_id, "place": _named(told_to)}
-    write_json(folder.file("mlflow.json"), told)
+    keep_id(folder, place, twin.mlflow_id)
 
 
 def _begun(place: TrackingPlace, folder: RunFolder, card: RunCard) -> tuple[str, frozenset[int]]:
@@ -100,22 +93,11 @@ def _begun(place: TrackingPlace, folder: RunFolder, card: RunCard) -> tuple[str,
     return tracking.start_run(place, card), frozenset()
 
 
+def keep_id(folder: RunFolder, place: TrackingPlace, mlflow_id: str) -> None:
+    """Write down which run of MLflow's is the folder's."""
+    write_json(folder.file("mlflow.json"), {"run_id": mlflow_id, "experiment_id": place.experiment_id})
+
+
 def own(folder: RunFolder) -> Own:
     """What the folder knows of its twin."""
     return Own(mlflow_run_id(folder), folder.run_id, begun(folder))
-
-
-def _has_taken_runs(told_to: TrackingConfig, home: Path) -> bool:
-    """Whether any run here has been told to the same place."""
-    for folder in all_runs(home / "runs"):
-        path = folder.file("mlflow.json")
-        try:
-            if path.is_file() and read_json(path).get("place") == _named(told_to):
-                return True
-        except CxrError:
-            continue
-    return False
-
-
-def _named(told_to: TrackingConfig) -> str:
-    return without_credentials(told_to.uri) if told_to.uri else told_to.kind

@@ -1,6 +1,6 @@
 """The only door to MLflow.  Nothing is read back here to compute a result."""
 
-from cxr_experiments.record.tracking.known import named_before
+from cxr_experiments.record.tracking.known import has_answered, named_before
 from cxr_experiments.record.tracking.place import TrackingPlace, find_place, open_place, opening_lock
 from cxr_experiments.record.tracking.runs import (
     RunCard,
@@ -25,6 +25,7 @@ __all__ = [
     "TrackingPlace",
     "end_run",
     "find_place",
+    "has_answered",
     "headlines",
     "keep_summaries",
     "keep_view",

@@ -1,7 +1,8 @@
-"""Which addresses someone has named on a command line of this home.
+"""Which addresses someone has named on a command line of this home, and which have answered.
 
 A run's folder may come from anyone, and its config says where the run was tracked.  Nothing is sent to an address that
-stands in such a file alone: it has to be named once by the user, which is remembered, without credentials, one a line.
+stands in such a file alone: it has to be named once by the user and to answer, which is remembered, without
+credentials, one a line.
 """
 
 from __future__ import annotations
@@ -14,11 +15,18 @@ from cxr_experiments.errors import TrackingError, one_line
 
 
 def remember(tracking: TrackingConfig, home: Path) -> None:
-    """Keep an address that the user has named; the home's own database needs no naming."""
+    """Keep an address that the user has named and that has answered; the home's own database needs no naming."""
     if tracking.uri and without_credentials(tracking.uri) not in _named(home):
         _list(home).parent.mkdir(parents=True, exist_ok=True)
         with _list(home).open("a", encoding="utf-8") as stream:
             stream.write(without_credentials(tracking.uri) + "\n")
+
+
+def has_answered(tracking: TrackingConfig, home: Path) -> bool:
+    """Whether the place has been reached from this home before."""
+    if tracking.uri:
+        return without_credentials(tracking.uri) in _named(home)
+    return (home / "mlruns" / "mlflow.db").is_file()
 
 
 def named_before(tracking: TrackingConfig, home: Path) -> TrackingConfig:

@@ -37,6 +37,11 @@ class TrackingPlace:
     uri: str
     experiment_id: str
 
+    @property
+    def is_server(self) -> bool:
+        """Whether it may hang; the project's own database fails, or it answers."""
+        return not self.uri.startswith("sqlite:")
+
 
 def open_place(tracking: TrackingConfig, home: Path, experiment_name: str) -> TrackingPlace | None:
     """The experiment in MLflow, made when new; None with tracking=disabled.
@@ -55,13 +60,13 @@ def open_place(tracking: TrackingConfig, home: Path, experiment_name: str) -> Tr
         raise TrackingError(f"cannot make {folder}: {error.strerror}") from error
     uri = store_uri(tracking, home)
     with opening_lock(folder), door(uri):
-        remember(tracking, home)
         if uri == _own_uri(home):
             if not _database(home).is_file():
                 _make_database(_database(home))
             follow_move(home)
         client = client_of(uri)
         experiment = client.get_experiment_by_name(experiment_name)
+        remember(tracking, home)
         if experiment is not None:
             return TrackingPlace(uri, str(experiment.experiment_id))
         # The artifact place can be given here only; a server chooses its own.
@@ -89,7 +94,9 @@ def find_place(tracking: TrackingConfig, home: Path, told: Path) -> tuple[Tracki
     if tracking.kind == "disabled" or not told.is_file():
         return None, ""
     if tracking.kind == "local" and not _database(home).is_file():
-        raise TrackingError(f"{_database(home)} is gone, so the test metrics stand in the run folder alone")
+        raise TrackingError(
+            f"{_database(home)} is gone, so the test metrics stand in the run folder alone; `runs sync` sends them"
+        )
     if tracking.kind == "local":
         with opening_lock(home / "mlruns"), door(store_uri(tracking, home)):
             follow_move(home)
@@ -97,8 +104,9 @@ def find_place(tracking: TrackingConfig, home: Path, told: Path) -> tuple[Tracki
     place = TrackingPlace(store_uri(tracking, home), str(values.get("experiment_id")))
     mlflow_id = str(values.get("run_id"))
     with door(place.uri):
+        run = client_of(place.uri).get_run(mlflow_id)
         remember(tracking, home)
-        if client_of(place.uri).get_run(mlflow_id).data.tags.get("cxr.run_id") != told.parent.name:
+        if run.data.tags.get("cxr.run_id") != told.parent.name:
             raise ValueError(f"its run {one_line(mlflow_id)} is not that of {told.parent}")
     return place, mlflow_id
 
