@@ -230,7 +230,7 @@ def test_server_that_only_a_foreign_config_names_is_told_nothing(
         config = load_config(foreign.file("config.yaml"))
         for told_to in (elsewhere, TrackingConfig("local", uri), TrackingConfig("local", f"sqlite:///{home}/x.db")):
             write_config(foreign.file("config.yaml"), replace(config, tracking=told_to))
-            with pytest.raises(TrackingError, match="which no command here has named, so nothing was sent"):
+            with pytest.raises(TrackingError, match="which no command here has named and reached, so nothing was sent"):
                 evaluate_runs(EvaluateConfig(run=foreign.run_id))
             (line,) = sync(home, model_and_example)
             assert "which no command here has named" in line
@@ -241,6 +241,9 @@ def test_server_that_only_a_foreign_config_names_is_told_nothing(
         assert Listener.called
         write_config(foreign.file("config.yaml"), replace(config, tracking=elsewhere))
         num_calls = len(Listener.called)
+        assert "no command here" in next(sync(home, model_and_example)), "an error is no answer"
+        assert len(Listener.called) == num_calls
+        remember(elsewhere, home)  # as after an answer
         assert "no command here" not in next(sync(home, model_and_example))
         assert len(Listener.called) > num_calls
         server.shutdown()

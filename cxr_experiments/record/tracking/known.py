@@ -33,14 +33,14 @@ def named_before(tracking: TrackingConfig, home: Path) -> TrackingConfig:
     """The place that a run's own config tells, when the user has named it before.
 
     Raises:
-        TrackingError: nobody has named this address here.
+        TrackingError: nobody has named this address here, or it has never answered.
     """
     if tracking.kind == "disabled" or not tracking.uri or without_credentials(tracking.uri) in _named(home):
         return tracking
     shown = one_line(without_credentials(tracking.uri))
     raise TrackingError(
-        f"the run's config names {shown}, which no command here has named, so nothing was sent there; to send it, "
-        f"name it once: evaluate run=ID tracking=server tracking.uri={shown}"
+        f"the run's config names {shown}, which no command here has named and reached, so nothing was sent there; to "
+        f"send it, name it once while it answers: evaluate run=ID tracking=server tracking.uri={shown}"
     )
 
 
