@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from cxr_experiments.config.command_line import as_text, words_as_images
+from cxr_experiments.config.flags import flags_first
 from cxr_experiments.errors import ConfigError
 
 
@@ -129,3 +130,34 @@ def test_text_reaches_the_config_as_typed(value: str) -> None:
     (quoted,) = as_text([f"data.root={value}"])
     parsed = OverridesParser.create().parse_override(quoted).value()
     assert OmegaConf.create({"root": parsed}).root == value
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        (["seed=0,1", "-m", "depth=deep"], ["-m", "seed=0,1", "depth=deep"]),
+        (["seed=0", "--cfg", "job", "depth=deep"], ["--cfg", "job", "seed=0", "depth=deep"]),
+        (["a.jpg", "run=1", "-c", "job", "b.jpg"], ["-c", "job", "a.jpg", "run=1", "b.jpg"]),
+        (["seed=0"], ["seed=0"]),
+        ([], []),
+    ],
+)
+def test_flags_may_stand_anywhere(typed: list[str], read: list[str]) -> None:
+    assert flags_first(typed) == read
+    assert flags_first(read) == read
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["--epochs", "3"], "--epochs: no such flag; what a run varies is given as key=value"),
+        (["seed=1", "-x"], "-x: no such flag"),
+        (["--cfg"], "expected one argument"),
+        (["--cfg", "jobs"], "invalid choice: 'jobs'"),
+    ],
+)
+def test_a_flag_that_is_none_is_one_line(typed: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        flags_first(typed)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -330,7 +330,7 @@ def test_wrong_file_is_one_line(text: str, message: str, tmp_path: Path, command
 def test_study_is_to_be_named_and_the_known_ones_are(tmp_path: Path, command: Command) -> None:
     said = command("study", home=tmp_path)
     assert (said.status, said.out) == (2, "")
-    assert said.err == "study: give study=NAME; there are: demo, four_choices, precision, recipe\n"
+    assert said.err == "study: give study=NAME; there are: demo, first_look, four_choices, precision, recipe\n"
 
 
 def test_factor_that_training_would_not_see_is_refused(tiny: Tiny, tmp_path: Path, command: Command) -> None:
@@ -532,7 +532,7 @@ def test_help_is_there_in_a_moment_and_names_the_studies(tmp_path: Path, command
     assert said.status == 0
     assert time.monotonic() - begun < 5, "well under a second on a quiet machine"
     for text in (
-        "study: demo, four_choices, precision, recipe",
+        "study: demo, first_look, four_choices, precision, recipe",
         "margin: null",
         "study=demo dry_run=true",
         "confirm=true",

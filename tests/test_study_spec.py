@@ -17,8 +17,10 @@ from cxr_experiments.config.study_spec import (
     StudySpec,
     arms_of,
     check_spec,
+    on_images,
 )
 from cxr_experiments.errors import ConfigError
+from cxr_experiments.study.words import lists_as_text
 
 FLIP = {"augmentation": ["flip"]}
 
@@ -170,6 +172,25 @@ def test_what_belongs_to_the_whole_study_is_no_override_of_a_cell(override: str,
     assert f"study.baseline: {override}" in refusal_of(baseline=[override])
     assert message in refusal_of(baseline=[override])
     assert message in refusal_of(factors={"change": [{"mine": [override]}]})
+
+
+def test_images_of_ones_own_stand_behind_the_baseline() -> None:
+    config = StudyConfig(study=spec_of(baseline=["data=kaggle"]), images=("data=folder", "data.root=films"))
+    assert on_images(config).study.baseline == ("data=kaggle", "data=folder", "data.root=films")
+    assert on_images(on_images(config)) == on_images(config)
+
+
+@pytest.mark.parametrize(
+    "override", ["training.epochs=3", "datum=folder", "model.builder=net.py:build", "+data=folder"]
+)
+def test_images_are_no_way_to_say_anything_else(override: str) -> None:
+    with pytest.raises(ConfigError, match="is not about images"):
+        on_images(StudyConfig(study=spec_of(), images=(override,)))
+
+
+def test_lists_of_overrides_need_no_quotes_inside() -> None:
+    typed = ["study=demo", "images=[data=folder,data.classes=[no,yes]]", "study.seeds=[0,1]"]
+    assert lists_as_text(typed) == ["study=demo", "images=['data=folder','data.classes=[no,yes]']", "study.seeds=[0,1]"]
 
 
 def test_factor_or_tuning_over_seeds_is_refused() -> None:

@@ -5,8 +5,9 @@ One YAML in conf/study/ in, checked frozen values out.  Nothing is composed or t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -56,6 +57,9 @@ class StudyConfig:
     """Run a study: plan, train the cells that are missing, compare, report."""
 
     study: StudySpec = field(default_factory=StudySpec)
+    images: tuple[str, ...] = free(
+        (), "overrides of data or split for every cell, after study.baseline: your own images"
+    )
     dry_run: bool = free(False, "print the plan and train nothing")
     confirm: bool = free(False, "lock the protocol, open the test split once for every cell, and compare there")
     noise_floor: bool = free(False, "also repeat the baseline with new seeds and splits, and its first cell once more")
@@ -161,6 +165,21 @@ def check_spec(spec: StudySpec) -> None:
         tuned = (f"{key}=" for factor in arm.factors for key, _ in factor.tune)
         for override in (*arm.overrides, *tuned):
             _refuse_owned(override, f"study.factors.{arm.factor}", OWN)
+
+
+def on_images(config: StudyConfig) -> StudyConfig:
+    """The study with `images` as the end of its baseline.
+
+    Raises:
+        ConfigError: an override there that is not about images.
+    """
+    for override in config.images:
+        if re.match(r"(data|split)[=.]", override) is None:
+            raise ConfigError(
+                f"images: {override} is not about images: data=... and split=... stand here, the rest in study.baseline"
+            )
+    study = replace(config.study, baseline=(*config.study.baseline, *config.images))
+    return replace(config, study=study, images=())
 
 
 def _refuse_owned(override: str, where: str, owned: Mapping[str, str]) -> None:

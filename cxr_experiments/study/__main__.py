@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from cxr_experiments.config.command_line import run_command, run_job
 from cxr_experiments.config.compose import CONF_DIR, register
-from cxr_experiments.config.study_spec import StudyConfig, arms_of, check_spec
+from cxr_experiments.config.study_spec import StudyConfig, arms_of, check_spec, on_images
 from cxr_experiments.errors import ConfigError, RunError
 from cxr_experiments.study.words import lists_as_text
 
@@ -33,6 +33,7 @@ def run_study(config: StudyConfig) -> None:
         RunError: cells failed; what could be compared was.
     """
     name = study_name(config)
+    config = on_images(config)
     check_spec(config.study)
     from cxr_experiments.record import console
     from cxr_experiments.study.confirm import confirm

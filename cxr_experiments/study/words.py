@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from cxr_experiments.config.command_line import escaped
 
+LISTS = ("study.baseline", "images")
 OPENING, CLOSING, QUOTES = "[{(", "]})", "'\""
 
 
 def lists_as_text(words: list[str]) -> list[str]:
-    """Quote the entries of `study.baseline=[...]`: Hydra stops at an equals sign inside a list.
+    """Quote the entries of `study.baseline=[...]` and `images=[...]`: Hydra stops at an equals sign inside a list.
 
     Example:
         >>> lists_as_text(["study.baseline=[data=phantom,depth.filters=[8,16]]", "study.seeds=[0,1]"])
@@ -20,7 +21,7 @@ def lists_as_text(words: list[str]) -> list[str]:
 def _quoted(word: str) -> str:
     key, _, value = word.partition("=")
     value = value.strip()
-    if key.lstrip("+") != "study.baseline" or not (value.startswith("[") and value.endswith("]")):
+    if key.lstrip("+") not in LISTS or not (value.startswith("[") and value.endswith("]")):
         return word
     entries = (entry.strip() for entry in _entries(value[1:-1]))
     return f"{key}=[{','.join(entry if entry[0] in QUOTES else escaped(entry) for entry in entries if entry)}]"
