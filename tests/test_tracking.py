@@ -18,6 +18,7 @@ from cxr_experiments.config.schema import TrackingConfig
 from cxr_experiments.errors import TrackingError
 from cxr_experiments.record import tracking
 from cxr_experiments.record.tracking import RunCard
+from cxr_experiments.record.tracking.place import reason_in
 
 KERAS_KEYS = {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
 
@@ -195,3 +196,30 @@ def test_server_takes_the_same_runs(tmp_path: Path, command: Command) -> None:
         assert list((tmp_path / "kept").rglob("model.keras"))
     finally:
         server.kill()
+
+
+POOL = "API request to http://h:5/api failed with exception HTTPConnectionPool(host='h', port=5): Max retries exceeded"
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        (
+            f"{POOL} with url: /api (Caused by NewConnectionError(\"HTTPConnection(host='h', port=5): Failed to "
+            'establish a new connection: [Errno 111] Connection refused"))',
+            "not reached: [Errno 111] Connection refused",
+        ),
+        (
+            f"{POOL} (Caused by ResponseError('too many 500 error responses'))",
+            "not reached: too many 500 error responses",
+        ),
+        (
+            f"{POOL} (Caused by ReadTimeoutError(\"HTTPConnectionPool(host='h'): Read timed out. (read timeout=4)\"))",
+            "not reached: Read timed out. (read timeout=4)",
+        ),
+        ("disk I/O error\n(Background on this error at: https://x)", "disk I/O error"),
+        ("no route to http://me:secret@h:5/api", "no route to http://h:5/api"),
+    ],
+)
+def test_reason_is_told_without_pools_retries_and_credentials(told: str, reason: str) -> None:
+    assert reason_in(told) == reason

@@ -191,7 +191,9 @@ def find_run(runs: Path, run: str, experiment_name: str | None = None) -> RunFol
     fits = fits or [folder for folder in folders if len(run) == 32 and mlflow_run_id(folder) == run]
     if len(fits) == 1:
         return fits[0]
-    known = ", ".join(f"{folder.run_id} ({folder.experiment_name})" for folder in (fits or folders or all_runs(runs))[-8:])
+    known = ", ".join(
+        f"{folder.run_id} ({folder.experiment_name})" for folder in (fits or folders or all_runs(runs))[-8:]
+    )
     place = runs / (experiment_name or "")
     what = f"{len(fits)} runs fit run={run}, add experiment_name=NAME" if fits else f"no run {run} under {place}"
     raise RunError(f"{what}; there are: {known or 'none yet, `train` makes one'}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+QUOTES = "'\""
 _OTHERS = (OSError, ValueError, TypeError, ImportError)
 
 
@@ -172,6 +174,17 @@ def door(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, RequestException, *_OTHERS) as error:
-        told = str(error).partition("(Background on this error")[0]  # SQLAlchemy's advertisement of its manual
-        reason = without_credentials(" ".join(told.split()))[:500]
-        raise TrackingError(f"MLflow at {without_credentials(uri)}: {reason}") from error
+        raise TrackingError(f"MLflow at {without_credentials(uri)}: {reason_in(str(error))}") from error
+
+
+def reason_in(told: str) -> str:
+    """What is wrong, in words, out of what a library says: without its manual, its pools, its retries and credentials.
+
+    Example:
+        >>> reason_in("Max retries exceeded (Caused by ConnectionError('Pool(host): Failed: [Errno 111] Refused'))")
+        'not reached: [Errno 111] Refused'
+    """
+    told = " ".join(told.partition("(Background on this error")[0].split())  # SQLAlchemy's advertisement
+    if cause := re.search(r"Caused by \w+\((.+)\)\)", told):
+        told = f"not reached: {cause[1].strip(QUOTES).rpartition(': ')[2]}"
+    return without_credentials(told)[:500]
