@@ -3,12 +3,13 @@ PYTHON ?= python3
 EXTRA ?= cpu
 INSTALLED = .venv/.installed-$(EXTRA)
 PORT ?= 5000
+LOGIN ?= false
 CXR_HOME ?= $(CURDIR)
 PY := .venv/bin/python
 export MLFLOW_DISABLE_TELEMETRY = true
 
 .DEFAULT_GOAL := help
-.PHONY: help install audit benchmark demo faults reproduce reproduce-quick test test-long ui
+.PHONY: help install audit benchmark demo faults reproduce reproduce-quick server test test-long ui
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +19,7 @@ install: $(INSTALLED) ## make .venv with everything that running and testing nee
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRA),dicom,kaggle,export,dev]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRA),dicom,kaggle,export,server,dev]'
 	@touch $@
 
 demo: install ## on synthetic phantoms: train, evaluate, and judge an ablation over seeds (under 3 minutes)
@@ -57,3 +58,6 @@ ui: install ## compare runs in MLflow on 127.0.0.1 (PORT=5000)
 	  --backend-store-uri 'sqlite:///$(CXR_HOME)/mlruns/mlflow.db' --no-serve-artifacts \
 	  --allowed-hosts 'localhost:$(PORT),127.0.0.1:$(PORT)' --x-frame-options SAMEORIGIN \
 	  --cors-allowed-origins 'http://localhost:$(PORT),http://127.0.0.1:$(PORT)'
+
+server: install ## MLflow on PostgreSQL for many processes or people, on 127.0.0.1 (PORT=5000, LOGIN=true)
+	@CXR_HOME='$(CXR_HOME)' $(PY) -m cxr_experiments.server port=$(PORT) login=$(LOGIN)

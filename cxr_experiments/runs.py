@@ -27,7 +27,7 @@ def look_after(config: RunsConfig) -> None:
     """Do what the first word asks for.
 
     Raises:
-        ConfigError: `why` without a run.
+        ConfigError: `why` without a run, or `sync` to nowhere.
         RunError: no such run, or more than one.
     """
     from cxr_experiments.record.mending import mend
@@ -37,8 +37,12 @@ def look_after(config: RunsConfig) -> None:
         tell_why(config)
     elif config.what == "mend":
         say_each("mend", mend(home()))
+    elif config.tracking and config.tracking.kind == "disabled":
+        raise ConfigError(
+            "runs sync tracking=disabled: expected tracking=server tracking.uri=http://host:port, or local"
+        )
     else:
-        say_each("send to MLflow", sync(home(), model_and_example))
+        say_each("send to MLflow", sync(home(), model_and_example, config.tracking))
 
 
 def tell_why(config: RunsConfig) -> None:

@@ -131,3 +131,15 @@ class RunsConfig:
     )
     run: str | None = free(None, "run id (or its first 6 digits or more), or MLflow's run id")
     experiment_name: str | None = free(None, "of the run, when two share an id")
+    tracking: TrackingConfig | None = None  # sync: where to; null is where each run was told last
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Serve MLflow on PostgreSQL, on this machine alone."""
+
+    port: int = number(5000, 1, 65535, "", "of 127.0.0.1")
+    login: bool = free(False, "answer only who has a name and a password, by MLflow's own means")
+    permission: str = choice(
+        "EDIT", ("READ", "EDIT", "MANAGE"), "of a login, on what others have logged; MANAGE may delete it"
+    )

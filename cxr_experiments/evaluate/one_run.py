@@ -16,6 +16,7 @@ from cxr_experiments.record.kept_files import TEST_RESULTS
 from cxr_experiments.record.results import Evidence
 from cxr_experiments.record.run_folder import RunFolder, read_json
 from cxr_experiments.record.run_images import with_root
+from cxr_experiments.record.twin_in_mlflow import where_told
 
 
 def evaluate_run(folder: RunFolder, config: EvaluateConfig) -> tuple[Evidence, bool]:
@@ -58,7 +59,7 @@ def tell_mlflow(folder: RunFolder, config: EvaluateConfig, evidence: Evidence) -
     Raises:
         TrackingError: it is not there any more, or cannot be written.
     """
-    where = config.tracking or tracking.named_before(load_config(folder.file("config.yaml")).tracking, home())
+    where = config.tracking or where_told(folder, home())
     place, mlflow_id = tracking.find_place(where, home(), folder.file("mlflow.json"))
     values = results.final_values(evidence.scores)
     tracking.log_final(place, mlflow_id, values, [folder.file(name) for name in TEST_RESULTS])

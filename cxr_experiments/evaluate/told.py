@@ -16,6 +16,7 @@ from cxr_experiments.record import console, results, tracking
 from cxr_experiments.record.results import Evidence
 from cxr_experiments.record.run_folder import RunFolder, write_json
 from cxr_experiments.record.tracking import RunCard
+from cxr_experiments.record.twin_in_mlflow import where_told
 
 NO_VALIDATION = (
     "no validation score of the ensemble: each member has a validation split of its own, so that an image which "
@@ -105,7 +106,7 @@ def tell_mlflow(place: RunFolder, members: Sequence[Member], config: EvaluateCon
         TrackingError: MLflow's store is gone or cannot be written.
     """
     first, kept = members[0], place.file("mlflow.json")
-    told_to = config.tracking or tracking.named_before(first.trained.tracking, home())
+    told_to = config.tracking or where_told(first.folder, home())
     where, _ = tracking.find_place(told_to, home(), first.folder.file("mlflow.json"))
     if where is None or kept.is_file():
         return

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxr_experiments.config.compose import load_config
 from cxr_experiments.errors import CxrError
 from cxr_experiments.images.store.mending import mend_stores
 from cxr_experiments.record import tracking
@@ -22,6 +21,7 @@ from cxr_experiments.record.run_folder import (
     read_state,
     record_event,
 )
+from cxr_experiments.record.twin_in_mlflow import where_told
 
 GONE = "its process is gone"
 NEEDED = ("config.yaml", "identity.json", "split.csv", "model.keras", "predictions_val.csv", "scores.csv")
@@ -93,8 +93,7 @@ def _mend_database(mlruns: Path) -> Iterator[str]:
 def _close_in_mlflow(folder: RunFolder, home: Path) -> str:
     """What became of the run in MLflow, as the rest of a sentence."""
     try:
-        told_to = tracking.named_before(load_config(folder.file("config.yaml")).tracking, home)
-        place, mlflow_id = tracking.find_place(told_to, home, folder.file("mlflow.json"))
+        place, mlflow_id = tracking.find_place(where_told(folder, home), home, folder.file("mlflow.json"))
         tracking.end_run(place, mlflow_id, KILLED, GONE)
     except CxrError as error:
         return f"; MLflow was not told: {error}"

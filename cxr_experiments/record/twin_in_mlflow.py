@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cxr_experiments.config.compose import load_config
 from cxr_experiments.config.schema import TrackingConfig
 from cxr_experiments.errors import TrackingError
 from cxr_experiments.record import tracking
@@ -16,6 +17,7 @@ from cxr_experiments.record.run_folder import (
     begun,
     is_taken_up,
     mlflow_run_id,
+    read_json,
     write_json,
 )
 from cxr_experiments.record.tracking import Own, RunCard, TrackingPlace
@@ -94,8 +96,25 @@ def _begun(place: TrackingPlace, folder: RunFolder, card: RunCard) -> tuple[str,
 
 
 def keep_id(folder: RunFolder, place: TrackingPlace, mlflow_id: str) -> None:
-    """Write down which run of MLflow's is the folder's."""
-    write_json(folder.file("mlflow.json"), {"run_id": mlflow_id, "experiment_id": place.experiment_id})
+    """Write down which run of MLflow's is the folder's, and on which server; `uri` is empty for a database."""
+    told = {"run_id": mlflow_id, "experiment_id": place.experiment_id, "uri": place.uri if place.is_server else ""}
+    write_json(folder.file("mlflow.json"), told)
+
+
+def where_told(folder: RunFolder, home: Path) -> TrackingConfig:
+    """Where the run was told last: as its config says, or where `runs sync tracking=server` has moved it.
+
+    Raises:
+        TrackingError: on a server that nobody has named here, or that has never answered.
+        ConfigError, RunError: the run's config, or its mlflow.json, cannot be read.
+    """
+    trained, path = load_config(folder.file("config.yaml")).tracking, folder.file("mlflow.json")
+    moved = read_json(path).get("uri") if path.is_file() else None
+    if moved:
+        trained = TrackingConfig("server", str(moved))
+    elif moved == "" and trained.kind == "server":
+        trained = TrackingConfig()
+    return tracking.named_before(trained, home)
 
 
 def own(folder: RunFolder) -> Own:

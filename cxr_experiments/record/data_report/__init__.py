@@ -21,7 +21,7 @@ from cxr_experiments.record.data_report.kept import (
     verify_command,
 )
 from cxr_experiments.record.data_report.page import write_page
-from cxr_experiments.record.data_report.telling import tell_mlflow
+from cxr_experiments.record.data_report.telling import tell_mlflow, tell_reports_again
 from cxr_experiments.record.data_report.terminal import terminal_lines
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "report_key",
     "report_link",
     "tell_mlflow",
+    "tell_reports_again",
     "terminal_lines",
     "to_json",
     "verify_command",

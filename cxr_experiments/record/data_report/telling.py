@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_experiments.config.credentials import without_credentials
@@ -10,7 +11,13 @@ from cxr_experiments.config.schema import TrackingConfig
 from cxr_experiments.errors import TrackingError
 from cxr_experiments.record import tracking
 from cxr_experiments.record.data_report.finding import LEVELS, DataReport
-from cxr_experiments.record.data_report.kept import STATE_TAG, data_tags, read_mlflow, report_link
+from cxr_experiments.record.data_report.kept import (
+    STATE_TAG,
+    data_tags,
+    from_json,
+    read_mlflow,
+    report_link,
+)
 from cxr_experiments.record.run_folder import write_json
 from cxr_experiments.record.tracking import RunCard
 from cxr_experiments.record.tracking.data_reports import EXPERIMENT, keep_data_report, tag_runs_on
@@ -39,6 +46,18 @@ def tell_mlflow(where: TrackingConfig, home: Path, report: DataReport, folder: P
         print(f"warning: {error}; {folder} has the whole report", file=sys.stderr)
         return ""
     return report_link(folder)
+
+
+def tell_reports_again(where: TrackingConfig, home: Path) -> Iterator[str]:
+    """Tell another place of every report that it was not told of, and say so in a line."""
+    for path in sorted((home / "runs" / ".data").glob("*/report.json")):
+        before = read_mlflow(path.parent)
+        try:
+            report = from_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, TypeError):  # of another version: `verify` makes it anew
+            continue
+        if tell_mlflow(where, home, report, path.parent) and read_mlflow(path.parent) != before:
+            yield f"data report {path.parent.name}: sent"
 
 
 def _card(report: DataReport) -> RunCard:

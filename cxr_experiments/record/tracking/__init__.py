@@ -1,7 +1,8 @@
 """The only door to MLflow.  Nothing is read back here to compute a result."""
 
+from cxr_experiments.record.tracking.carried import carry_over
 from cxr_experiments.record.tracking.known import has_answered, named_before
-from cxr_experiments.record.tracking.place import TrackingPlace, find_place, open_place, opening_lock
+from cxr_experiments.record.tracking.place import TrackingPlace, find_place, open_place, opening_lock, reach
 from cxr_experiments.record.tracking.runs import (
     RunCard,
     end_run,
@@ -23,6 +24,7 @@ __all__ = [
     "Summary",
     "ToldRun",
     "TrackingPlace",
+    "carry_over",
     "end_run",
     "find_place",
     "has_answered",
@@ -36,6 +38,7 @@ __all__ = [
     "named_before",
     "open_place",
     "opening_lock",
+    "reach",
     "remove_doubles",
     "reopen_run",
     "start_run",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from cxr_experiments.config.credentials import without_credentials
+from cxr_experiments.config.credentials import WHERE_THEY_BELONG, without_credentials
 from cxr_experiments.config.schema import TrackingConfig
 from cxr_experiments.errors import TrackingError, one_line
 from cxr_experiments.record.run_folder import read_json
@@ -73,7 +73,31 @@ def open_place(tracking: TrackingConfig, home: Path, experiment_name: str) -> Tr
             return TrackingPlace(uri, str(experiment.experiment_id))
         # The artifact place can be given here only; a server chooses its own.
         place = None if tracking.kind == "server" else (folder / "artifacts" / experiment_name).as_uri()
-        return TrackingPlace(uri, str(client.create_experiment(experiment_name, artifact_location=place)))
+        return TrackingPlace(uri, _made_or_found(client, experiment_name, place))
+
+
+def _made_or_found(client: MlflowClient, name: str, place: str | None) -> str:
+    """The experiment's number; on a server another home, whose lock is another one, may make it at the same time."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.create_experiment(name, artifact_location=place))
+    except MlflowException:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            raise
+        return str(experiment.experiment_id)
+
+
+def reach(tracking: TrackingConfig, home: Path) -> None:
+    """Ask a place that the user has named whether it is there, before much is sent to it.
+
+    Raises:
+        TrackingError: it does not answer.
+    """
+    if tracking.kind == "server":
+        with door(store_uri(tracking, home)):
+            client_of(store_uri(tracking, home)).search_experiments(max_results=1)
 
 
 def opening_lock(mlruns: Path) -> FileLock:
@@ -157,6 +181,8 @@ def client_of(uri: str) -> MlflowClient:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default 7 block 246 s when a server is gone
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines per run that a server is told
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # 60 lines of migrations on a fresh database
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     from mlflow import MlflowClient
@@ -174,7 +200,10 @@ def door(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, RequestException, *_OTHERS) as error:
-        raise TrackingError(f"MLflow at {without_credentials(uri)}: {reason_in(str(error))}") from error
+        reason = reason_in(str(error))
+        if isinstance(error, MlflowException) and error.get_http_status_code() == 401:
+            reason = f"it answers only who logs in, and did not take this login: it belongs into {WHERE_THEY_BELONG}"
+        raise TrackingError(f"MLflow at {without_credentials(uri)}: {reason}") from error
 
 
 def reason_in(told: str) -> str:

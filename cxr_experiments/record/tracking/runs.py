@@ -194,8 +194,11 @@ def _signature(image_shape: Sequence[int]) -> Any:
     return ModelSignature(inputs=inputs, outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 1))]))
 
 
-def end_run(place: TrackingPlace | None, run_id: str, status: str, reason: str = "") -> None:
-    """Close the run as FINISHED, FAILED or KILLED; the reason becomes a tag and the run's description.
+def end_run(
+    place: TrackingPlace | None, run_id: str, status: str, reason: str = "", *, ended_ms: int | None = None
+) -> None:
+    """Close the run as FINISHED, FAILED or KILLED, ended now unless told otherwise; the reason becomes a tag and the
+    run's description.
 
     Raises:
         TrackingError: the store cannot be reached or written.
@@ -207,4 +210,4 @@ def end_run(place: TrackingPlace | None, run_id: str, status: str, reason: str =
         if reason:
             client.set_tag(run_id, "reason", reason[:5000])
             client.set_tag(run_id, "mlflow.note.content", f"{status}: {reason}"[:5000])
-        client.set_terminated(run_id, status=status)
+        client.set_terminated(run_id, status=status, end_time=ended_ms)
