@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import hydra
 from omegaconf import DictConfig
 
@@ -23,6 +25,8 @@ def serve(config: ServerConfig) -> None:
     from cxr_experiments.record.tracking.server import ADMIN, PASSWORD_FILE, server, server_folder, watch
 
     folder = server_folder(home())
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # the terminal is closed; nohup has it ignored
+        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     print(f"starting MLflow on the data in {folder}", flush=True)
     with server(home(), config.port, login=config.login, permission=config.permission) as running:
         print(

@@ -92,6 +92,8 @@ def server(home: Path, port: int, *, login: bool, permission: str) -> Iterator[S
                 _wait_until_ready(mlflow, port, log)
                 yield Server(f"http://{HOST}:{port}", mlflow, database.process, log)
             finally:
+                for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    signal.signal(one, signal.SIG_IGN)  # a second Ctrl-C would leave the database behind
                 end(mlflow, (signal.SIGTERM, _STOP_S))
                 _kill_group(mlflow.pid)
                 (folder / "process.json").unlink(missing_ok=True)
