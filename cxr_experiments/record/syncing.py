@@ -73,7 +73,7 @@ def _send(folder: RunFolder, home: Path, load_model: LoadModel, to: TrackingConf
         yield f"the removal of {_counted(doubles, 'double')}"
     told = tracking.told_run(place, own(folder))
     if told is None:
-        told = _begin(folder, place, RunCard(**read_json(card)))
+        told = _begin(folder, place, _read_card(card))
         yield "the run itself"
     elif told.mlflow_id != mlflow_run_id(folder):
         keep_id(folder, place, told.mlflow_id)
@@ -90,6 +90,13 @@ def _send(folder: RunFolder, home: Path, load_model: LoadModel, to: TrackingConf
         ended_ms = int(1000 * float(last["time_s"]))
         tracking.end_run(place, told.mlflow_id, state.status, state.reason, ended_ms=ended_ms)
         yield f"that it is {state.status}"
+
+
+def _read_card(path: Path) -> RunCard:
+    """As training told it: JSON makes lists of tuples, and MLflow shows parameters as they are written."""
+    told = read_json(path)
+    params = {name: tuple(value) if isinstance(value, list) else value for name, value in told["params"].items()}
+    return RunCard(**{**told, "params": params})
 
 
 def _begin(folder: RunFolder, place: TrackingPlace, card: RunCard) -> ToldRun:
