@@ -64,6 +64,8 @@ def find_twin(told_to: TrackingConfig, home: Path, experiment_name: str) -> Twin
         TrackingError: the place does not answer and never has: its address may be mistyped.
     """
     limit_s = OPEN_S if told_to.kind == "server" else None
+    if limit_s is not None:
+        tracking.load_client()
     try:
         return Twin(within(limit_s, lambda: tracking.open_place(told_to, home, experiment_name)))
     except TrackingError as error:

@@ -2,7 +2,14 @@
 
 from cxr_experiments.record.tracking.carried import carry_over
 from cxr_experiments.record.tracking.known import has_answered, named_before
-from cxr_experiments.record.tracking.place import TrackingPlace, find_place, open_place, opening_lock, reach
+from cxr_experiments.record.tracking.place import (
+    TrackingPlace,
+    find_place,
+    load_client,
+    open_place,
+    opening_lock,
+    reach,
+)
 from cxr_experiments.record.tracking.runs import (
     RunCard,
     end_run,
@@ -31,6 +38,7 @@ __all__ = [
     "headlines",
     "keep_summaries",
     "keep_view",
+    "load_client",
     "log_epoch",
     "log_files",
     "log_final",

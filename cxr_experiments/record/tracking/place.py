@@ -176,6 +176,11 @@ def _make_database(path: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
+def load_client() -> None:
+    """Import MLflow's client, which may take long on a busy machine: that is no silence of the server's."""
+    client_of("http://127.0.0.1:9")  # which sends nothing yet
+
+
 def client_of(uri: str) -> MlflowClient:
     """MLflow's client, quiet, and soon tired of a server that is gone."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
