@@ -19,7 +19,7 @@ install: $(INSTALLED) ## make .venv with everything that running and testing nee
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRA),dicom,kaggle,export,server,dev]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRA),dicom,kaggle,export,server,search,slurm,dev]'
 	@touch $@
 
 demo: install ## on synthetic phantoms: train, evaluate, and judge an ablation over seeds (under 3 minutes)

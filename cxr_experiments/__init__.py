@@ -6,7 +6,7 @@
     evidence    predictions -> metrics with intervals
     record      run folder, MLflow, figures
 
-Commands: python -m cxr_experiments.{train,evaluate,predict,preview,verify,study,compare,runs,reproduce,download}
+Commands: python -m cxr_experiments.{train,evaluate,predict,preview,verify,study,search,compare,runs,reproduce,download}
 """
 
 __version__ = "0.1.0"

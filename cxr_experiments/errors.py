@@ -9,6 +9,7 @@
     |-- ComparisonError    runs that cannot be compared: other images, other data, more than the factor changed
     |-- ReproductionError  a reported number did not come out again
     |-- TrainingError      training itself broke: a non-finite loss
+    |-- PrunedError        a search has given the run up before its last epoch
     |-- MachineError       the machine refuses: a full disk, a folder that cannot be written, no memory
     `-- TrackingError      MLflow's store could not be reached or written
 
@@ -52,6 +53,10 @@ class ReproductionError(CxrError):
 
 class TrainingError(CxrError):
     """Training broke; the text names epoch and step."""
+
+
+class PrunedError(CxrError):
+    """A search gives a run up: others did better after as many epochs.  The run can be taken up again."""
 
 
 class MachineError(CxrError):

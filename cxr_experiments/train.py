@@ -13,10 +13,12 @@ from cxr_experiments.config.compose import CONF_DIR, home, register
 from cxr_experiments.config.schema import ExperimentConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from cxr_experiments.learning.pipeline import Pipeline
     from cxr_experiments.learning.trainer import Trained
+    from cxr_experiments.record.epoch import Epoch
     from cxr_experiments.record.results import Costs
 
 register("schema", ExperimentConfig)
@@ -28,10 +30,11 @@ def main(composed: DictConfig) -> None:
     run_job(composed, ExperimentConfig, run_experiment)
 
 
-def run_experiment(config: ExperimentConfig) -> str:
+def run_experiment(config: ExperimentConfig, on_epoch_end: Callable[[Epoch], None] | None = None) -> str:
     """Train one network, keep everything that it leaves, and return the run's id.
 
     A finished run with the same identity is named instead of being trained again; `rerun=true` trains a replicate.
+    `on_epoch_end` hears of each epoch, those before a resumption included, and may end the run by an error.
 
     Raises:
         CxrError: one of its kinds, by the stage that failed; the run folder, once there is one, says so too.
@@ -53,7 +56,7 @@ def run_experiment(config: ExperimentConfig) -> str:
 
     console.say_started(plan)
     display = progress.Progress(config.training.epochs, synthetic=store.manifest.synthetic)
-    with live_run(home(), plan) as run, display:
+    with live_run(home(), plan, on_epoch_end) as run, display:
         trainer.start_tensorflow(config)
         batches = pipeline.make_pipeline(config, store, split, seeds, runs / ".links")
         network = model.build_model(config, seeds)

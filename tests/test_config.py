@@ -33,6 +33,7 @@ from cxr_experiments.config.compose import (
     write_config,
 )
 from cxr_experiments.config.schema import ExperimentConfig
+from cxr_experiments.config.search_spec import SearchConfig
 from cxr_experiments.config.study_spec import StudyConfig, arms_of, check_spec
 from cxr_experiments.errors import ConfigError
 from cxr_experiments.study import __main__ as study_command
@@ -66,7 +67,7 @@ def test_seed_study_is_the_default_composition_under_a_name() -> None:
     assert named == composed()
 
 
-@pytest.mark.parametrize(("group", "option"), [pair for pair in OPTIONS if pair[0] != "study"])
+@pytest.mark.parametrize(("group", "option"), [pair for pair in OPTIONS if pair[0] not in ("study", "search")])
 def test_every_option_composes_and_validates(group: str, option: str) -> None:
     config = composed(f"{group}={option}", *NEEDS.get((group, option), []))
     assert config.choices[group] == option
@@ -87,13 +88,13 @@ def test_every_option_says_its_purpose_and_holds_only_what_differs(group: str, o
     lines = (CONF_DIR / group / f"{option}.yaml").read_text().splitlines()
     told = [line for line in lines if line.startswith("# ") and "@package" not in line]
     assert told, "the first line says what the option is for"
-    longest = 30 if group == "study" else 15  # a study is a whole protocol, not a difference
+    longest = 30 if group in ("study", "search") else 15  # a whole protocol, not a difference
     assert sum(not line.startswith("#") for line in lines) <= longest
 
 
 def test_groups_fields_and_folders_share_one_word() -> None:
     sections = {field.name for field in fields(ExperimentConfig) if "Config" in str(field.type)}
-    assert sections - {"seeds"} == set(GROUPS) - {"experiment", "study"}
+    assert sections - {"seeds"} == set(GROUPS) - {"experiment", "study", "search"}
 
 
 def test_groups_are_those_that_users_were_promised() -> None:
@@ -241,7 +242,7 @@ def owners_of() -> dict[str, set[str]]:
     """
     package, found = CONF_DIR.parent / "cxr_experiments", dict[str, set[str]]()
     for path in package.rglob("*.py"):
-        if path.parent.name == "config" and path.name != "study_spec.py":
+        if path.parent.name == "config" and path.name not in ("study_spec.py", "search_spec.py"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
@@ -252,9 +253,9 @@ def owners_of() -> dict[str, set[str]]:
 
 def test_every_leaf_of_every_command_is_read_outside_config() -> None:
     owners = owners_of()
-    named = {"study": {"study", "spec"}}
+    named = {"study": {"study", "spec"}, "search": {"spec"}}
     looking = (EvaluateConfig, PredictConfig, PreviewConfig, VerifyConfig, DownloadConfig, CompareConfig, RunsConfig)
-    for schema in (ExperimentConfig, StudyConfig, *looking):
+    for schema in (ExperimentConfig, StudyConfig, SearchConfig, *looking):
         for leaf in leaf_keys(schema):
             section, name = ["config", *leaf.split(".")][-2:]
             assert named.get(section, {section}) & owners.get(name, set()), f"nothing reads {schema.__name__}.{leaf}"

@@ -11,7 +11,7 @@ import pytest
 
 from cxr_experiments.config.compose import load_config
 from cxr_experiments.config.schema import DataConfig, ExperimentConfig, TrackingConfig
-from cxr_experiments.errors import Terminated, TrackingError, TrainingError
+from cxr_experiments.errors import PrunedError, Terminated, TrackingError, TrainingError
 from cxr_experiments.images.manifest import read_manifest
 from cxr_experiments.images.splits import make_split
 from cxr_experiments.images.store import BadFile, Store
@@ -48,6 +48,7 @@ LOCAL, NONE = TrackingConfig(), TrackingConfig(kind="disabled")
         (TrainingError("the loss is nan in epoch 3"), FAILED, "TrainingError: the loss is nan in epoch 3"),
         (ZeroDivisionError("a bug"), FAILED, "ZeroDivisionError: a bug"),
         (KeyboardInterrupt(), KILLED, "Ctrl-C"),
+        (PrunedError("val_loss 0.7 after 2 epochs"), KILLED, "PRUNED: val_loss 0.7 after 2 epochs"),
         (Terminated(), KILLED, "SIGTERM"),
     ],
 )

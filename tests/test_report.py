@@ -28,12 +28,12 @@ from cxr_experiments.config.study_spec import ArmSpec
 from cxr_experiments.errors import DataError
 from cxr_experiments.evidence.comparison import Arm, Comparison, Overlap, compare_arms
 from cxr_experiments.record.figures import draw_calibration_overlay, draw_forest, draw_roc_overlay, draw_seed_curves
+from cxr_experiments.record.places import Places
 from cxr_experiments.record.report import ArmFacts, StudyFacts, write_report
 from cxr_experiments.record.report.disagreements import disagreements
 from cxr_experiments.record.report.terminal import terminal_lines
 from cxr_experiments.record.results import Costs
 from cxr_experiments.study.plan import Arm as StudyArm
-from cxr_experiments.study.plan import Places
 from cxr_experiments.study.reporting import films_of
 
 HOSTILE = '<script>alert(1)</script>|_a_%$&#{}~^\\*![x](http://evil.example)`"'

@@ -21,12 +21,13 @@ MAY_IMPORT = {
     "record": {"record", "images", "evidence", "config", "errors"},
     "commands": {*WINGS, "config", "errors"},
 }
-MAY_CALL = {"study": ("train", "evaluate")}  # the one command that runs others
+MAY_CALL = {"study": ("train", "evaluate"), "search": ("train",)}  # the commands that run others
 DOORS = {
     "tensorflow": {"learning"},
     "keras": {"learning"},
     "ai_edge_litert": {"record/exported"},
     "h5py": {"learning"},
+    "optuna": {"commands/search"},
     "mlflow": {"record/tracking"},
     "matplotlib": {"record/figures"},
     "PIL": {"images/decode", "images/stress"},

@@ -193,6 +193,12 @@ def _refuse_stored_builder(config: ExperimentConfig, hydra: DictConfig) -> None:
         raise ConfigError(f"model.builder={config.model.builder} comes from a file: give it on the command line")
 
 
+def searchpath() -> list[str]:
+    """The user's own folders of options, where the command line named some, for every run that this one starts."""
+    typed = HydraConfig.get().overrides.hydra if HydraConfig.initialized() else []
+    return [word for word in typed if word.startswith("hydra.searchpath=")]
+
+
 def leaf_keys(schema: type[Any], prefix: str = "") -> Iterator[str]:
     """Dotted names of all leaves of a schema."""
     hints = get_type_hints(schema)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 from cxr_experiments.config.collector import leave_out_imports
 from cxr_experiments.config.identity import package_version
 from cxr_experiments.config.machine import refusal, refusals_told
-from cxr_experiments.errors import RunError, Terminated
+from cxr_experiments.errors import PrunedError, RunError, Terminated
 from cxr_experiments.record import tracking
 from cxr_experiments.record.attempt import signs_of_life
 from cxr_experiments.record.epoch import Epoch
@@ -44,6 +44,7 @@ class LiveRun:
 
     folder: RunFolder
     twin: Twin
+    on_epoch_end: Callable[[Epoch], None] | None = None
     completed: bool = False
 
     @property
@@ -62,16 +63,19 @@ class LiveRun:
         return self.folder.run_id
 
     def epoch(self, record: Epoch) -> None:
-        """One epoch: a line of metrics.jsonl, then one step in MLflow under Keras' names.
+        """One epoch: a line of metrics.jsonl, one step in MLflow under Keras' names, then whoever else listens.
 
         Raises:
             RunError: the run has been taken up by another process.
+            PrunedError: a search that listens gives the run up.
         """
         require_own(self.folder)
         speed = {"duration_s": record.duration_s, "images_per_s": record.images_per_s}
         append_json_line(self.folder.file("metrics.jsonl"), {"epoch": record.epoch, **record.metrics, **speed})
         if record.epoch not in self.twin.told_epochs:
             self.twin.tell(EPOCH_S, tracking.log_epoch, record.epoch, record.metrics)
+        if self.on_epoch_end:
+            self.on_epoch_end(record)
 
     def tell_results(self, values: Mapping[str, float], limit_s: float = RESULTS_S) -> None:
         """To MLflow: the headlines among `values`, and the folder's small files and figures."""
@@ -97,8 +101,10 @@ class LiveRun:
 
 
 @contextmanager
-def live_run(home: Path, plan: RunPlan) -> Iterator[LiveRun]:
+def live_run(home: Path, plan: RunPlan, on_epoch_end: Callable[[Epoch], None] | None = None) -> Iterator[LiveRun]:
     """Claim the run's folder, open its MLflow run, hand both out, and close them as what the run became.
+
+    `on_epoch_end` hears of each epoch once folder and MLflow have it, and may end the run by an error.
 
     Raises:
         RunError: another process trains this very run.
@@ -107,7 +113,7 @@ def live_run(home: Path, plan: RunPlan) -> Iterator[LiveRun]:
     """
     twin = find_twin(plan.config.tracking, home, plan.experiment_name)
     with _claimed(home, plan) as folder, refusals_told(str(folder.path)):
-        run = LiveRun(folder, twin)
+        run = LiveRun(folder, twin, on_epoch_end)
         try:
             open_twin(twin, folder, begin_folder(folder, plan, home))
             leave_out_imports()
@@ -146,4 +152,6 @@ def _ending(error: BaseException, where: str) -> tuple[str, str]:
         return KILLED, "Ctrl-C"
     if isinstance(error, Terminated):
         return KILLED, "SIGTERM"
+    if isinstance(error, PrunedError):
+        return KILLED, f"PRUNED: {error}"
     return FAILED, refusal(error, where) or f"{type(error).__name__}: {error}"

@@ -36,12 +36,13 @@ def run_study(config: StudyConfig) -> None:
     config = on_images(config)
     check_spec(config.study)
     from cxr_experiments.record import console
+    from cxr_experiments.record.places import Places
     from cxr_experiments.study.confirm import confirm
     from cxr_experiments.study.dry_run import plan_lines, refuse_hopeless
     from cxr_experiments.study.judge import Trained
     from cxr_experiments.study.launch import train_missing, unanswered
     from cxr_experiments.study.noise import train_noise_floor
-    from cxr_experiments.study.plan import Places, compose_arms, make_plan
+    from cxr_experiments.study.plan import compose_arms, make_plan
     from cxr_experiments.study.proof import prove_effects
     from cxr_experiments.study.reporting import report
     from cxr_experiments.study.tune import Tuning, tuned_arms

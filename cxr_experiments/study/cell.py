@@ -6,9 +6,7 @@ everything it leaves lies on disk.
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -20,6 +18,7 @@ from cxr_experiments.config.compose import home, read_config
 from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.errors import reason_of
 from cxr_experiments.record.cells import CellCard, keep_cell
+from cxr_experiments.record.console import printing_to
 from cxr_experiments.record.run_folder import RunFolder
 from cxr_experiments.study.plan import card_of, label_of
 
@@ -46,7 +45,7 @@ def run_cell(composed: DictConfig) -> str:
     config = read_config(composed, ExperimentConfig)
     card, err = card_of(config.tags), sys.stderr
     try:
-        with _printing_to(Path(HydraConfig.get().runtime.output_dir) / "console.log"):
+        with printing_to(Path(HydraConfig.get().runtime.output_dir) / "console.log"):
             run_id = train.run_experiment(config)
         folder = run_of(config.experiment_name, run_id)
         keep_cell(folder, cell_file(card, run_id).parent, card)
@@ -54,13 +53,6 @@ def run_cell(composed: DictConfig) -> str:
         print(f"FAILED {label_of(card, config)}: {reason_of(error)}", file=err, flush=True)
         raise
     return run_id
-
-
-@contextlib.contextmanager
-def _printing_to(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-        yield
 
 
 if __name__ == "__main__":  # in a process of its own, under hydra/launcher=process

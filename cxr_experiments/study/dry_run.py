@@ -20,9 +20,10 @@ from cxr_experiments.evidence.comparison.resolution import (
     seeds_needed,
 )
 from cxr_experiments.images.splits import Split
+from cxr_experiments.record.places import Places
 from cxr_experiments.record.run_folder import read_json
 from cxr_experiments.study.cell import cell_file
-from cxr_experiments.study.plan import Places, Plan, PlannedCell
+from cxr_experiments.study.plan import Plan, PlannedCell
 from cxr_experiments.study.table import duration
 
 OVERHEAD_S = 20.0  # building, stress validation, figures

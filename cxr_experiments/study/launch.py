@@ -16,11 +16,12 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, RunMode
 from omegaconf import open_dict
 
+from cxr_experiments.config.compose import searchpath
 from cxr_experiments.config.hydra_errors import interruptions_kept
 from cxr_experiments.config.launcher import ProcessLauncher
 from cxr_experiments.errors import RunError, Terminated, reason_of
 from cxr_experiments.study.cell import cell_file, run_cell
-from cxr_experiments.study.plan import Plan, PlannedCell, searchpath
+from cxr_experiments.study.plan import Plan, PlannedCell
 from cxr_experiments.study.table import watched
 
 

@@ -10,23 +10,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from hydra import compose
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from cxr_experiments.config.command_line import escaped
-from cxr_experiments.config.compose import home, leaf_values, read_config, register
+from cxr_experiments.config.compose import leaf_values, read_config, register, searchpath
 from cxr_experiments.config.hydra_errors import translate
 from cxr_experiments.config.identity import RESULT_AFFECTING, Identity, identify
-from cxr_experiments.config.schema import DataConfig, ExperimentConfig, SeedsConfig
-from cxr_experiments.config.seeds import derive, resolve_seeds
+from cxr_experiments.config.schema import ExperimentConfig, SeedsConfig
+from cxr_experiments.config.seeds import derive
 from cxr_experiments.config.study_spec import VARIED, ArmSpec, StudyConfig, StudySpec
 from cxr_experiments.errors import ConfigError
 from cxr_experiments.images.manifest import Manifest
-from cxr_experiments.images.splits import Split, make_split
-from cxr_experiments.images.store import Store
-from cxr_experiments.record import console
 from cxr_experiments.record.cells import CellCard
+from cxr_experiments.record.places import Places
 
 register("schema", ExperimentConfig)
 
@@ -79,29 +76,6 @@ class Plan:
     cells: tuple[PlannedCell, ...]
     manifest: Manifest
     places: Places
-
-
-class Places:
-    """Images and splits by what they depend on: most cells share them, and reading images takes seconds."""
-
-    def __init__(self) -> None:
-        self._stores: dict[DataConfig, Store] = {}
-        self._splits: dict[tuple[DataConfig, str, int], Split] = {}
-
-    def store(self, config: ExperimentConfig) -> Store:
-        """The prepared images of a run with this config."""
-        plain = replace(config.data, fold=0, num_folds=0)
-        if plain not in self._stores:
-            self._stores[plain] = console.open_counted(config.data, home() / "runs")
-        return self._stores[plain]
-
-    def look_up(self, config: ExperimentConfig) -> tuple[Manifest, Split]:
-        """The images and the split that a run with this config sees."""
-        manifest, seed = self.store(config).manifest, resolve_seeds(config).split
-        key = (config.data, config.split.kind, seed)
-        if key not in self._splits:
-            self._splits[key] = make_split(manifest, config.data, seed=seed, kind=config.split.kind)
-        return manifest, self._splits[key]
 
 
 def compose_arms(name: str, config: StudyConfig, arms: Sequence[ArmSpec]) -> tuple[Arm, ...]:
@@ -226,12 +200,6 @@ def _composed(config: StudyConfig, arm: ArmSpec, name: str) -> ExperimentConfig:
         raise ConfigError(f"{where}: {error}") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"{where}: {translate(error, ExperimentConfig)}") from error
-
-
-def searchpath() -> list[str]:
-    """The user's own folders of options, where the command line named some, for every cell too."""
-    typed = HydraConfig.get().overrides.hydra if HydraConfig.initialized() else []
-    return [word for word in typed if word.startswith("hydra.searchpath=")]
 
 
 def _common(config: StudyConfig, name: str, arm: ArmSpec) -> list[str]:

@@ -16,13 +16,14 @@ from cxr_experiments.errors import ConfigError, DataError
 from cxr_experiments.evidence.comparison import Comparison, Overlap, compare_arms, noise_floor
 from cxr_experiments.record import console, ledger
 from cxr_experiments.record.cells import StoredCell
+from cxr_experiments.record.places import Places
 from cxr_experiments.record.report import ArmFacts, StudyFacts, write_report
 from cxr_experiments.record.results import Costs
 from cxr_experiments.study.confirm import is_exploratory
 from cxr_experiments.study.ensembles import report_ensembles
 from cxr_experiments.study.judge import Judged, Trained, answers, arm_of, paired_arms, read_stage
 from cxr_experiments.study.noise import fresh_spec, num_differing, replicates_of
-from cxr_experiments.study.plan import Arm, Places, asked_cells, repetitions
+from cxr_experiments.study.plan import Arm, asked_cells, repetitions
 from cxr_experiments.study.summaries import has_place, tell_arms
 
 STAGES = {"val": "validation", "test": "test"}

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from cxr_experiments.config.study_spec import ArmSpec, Factor, StudyConfig, read_factors
 from cxr_experiments.errors import RunError
 from cxr_experiments.record.cells import StoredCell
+from cxr_experiments.record.places import Places
 from cxr_experiments.study.judge import answers, read_stage
 from cxr_experiments.study.launch import train_missing
-from cxr_experiments.study.plan import Arm, Places, Plan, asked_cells, compose_arms, plan_cells
+from cxr_experiments.study.plan import Arm, Plan, asked_cells, compose_arms, plan_cells
 
 LOWER_IS_BETTER = ("brier", "log_loss", "gap_train_val")
 

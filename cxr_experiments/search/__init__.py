@@ -1,0 +1,1 @@
+"""python -m cxr_experiments.search: better settings, sought on validation by trials that are ordinary runs."""
