@@ -60,7 +60,8 @@ def test_mistake_is_one_line_with_status_2(words: str, message: str, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "words", ["train --help", "train --cfg job", "train augmentation=noflip", "predict --help", "evaluate"]
+    "words",
+    ["train --help", "train --cfg job", "train augmentation=noflip", "predict --help", "evaluate", "search --help"],
 )
 def test_light_answers_load_no_heavy_library(words: str, tmp_path: Path) -> None:
     first, *rest = words.split()

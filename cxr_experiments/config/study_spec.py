@@ -68,6 +68,11 @@ class StudyConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     choices: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def trains(self) -> bool:
+        """Whether the command may train anything."""
+        return not (self.dry_run or self.report_only)
+
 
 @dataclass(frozen=True)
 class Option:

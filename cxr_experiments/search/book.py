@@ -8,6 +8,7 @@ told as for runs (`record.attempt`): one whose process is gone is handed out aga
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -42,7 +43,7 @@ class Row:
         number: Optuna's, from 0.
         state: finished, pruned, failed or running.
         params: key -> what was drawn.
-        run_id: of its run; "" before it is known.
+        run_id: of its run, 12 hex digits; "" before it is known.
         loss: what was minimized; None unless finished.
         epochs: that were told so far.
         reason: why it failed or was pruned.
@@ -182,14 +183,15 @@ def _row(trial: FrozenTrial) -> Row:
 
     names = {TrialState.COMPLETE: FINISHED, TrialState.PRUNED: PRUNED, TrialState.FAIL: FAILED}
     state, told = names.get(trial.state, RUNNING), trial.user_attrs
+    run_id = str(told.get("run_id", ""))
     return Row(
         number=trial.number,
         state=state,
         params=trial.params,
-        run_id=str(told.get("run_id", "")),
+        run_id=run_id if re.fullmatch("[0-9a-f]{12}", run_id) else "",  # a folder is named by it
         loss=trial.value if state == FINISHED else None,
         epochs=trial.last_step or 0,
-        reason=str(told.get("reason", "")),
+        reason=one_line(told.get("reason", "")),
     )
 
 

@@ -48,8 +48,7 @@ def run_study(config: StudyConfig) -> None:
     from cxr_experiments.study.tune import Tuning, tuned_arms
 
     places = Places()
-    trains = not (config.dry_run or config.report_only)
-    tuned = tuned_arms(Tuning(name, config, places if trains else None), arms_of(config.study))
+    tuned = tuned_arms(Tuning(name, config, places if config.trains else None), arms_of(config.study))
     arms = compose_arms(name, config, tuned.arms)
     if config.report_only:
         if tuned.pending:
