@@ -24,21 +24,19 @@ def trials_words_as_list(arguments: list[str]) -> list[str]:
         ConfigError: -m is given, or a key that neither the search nor train has.
 
     Example:
-        >>> trials_words_as_list(["search=demo", "trials=4", "model=gap,flatten", "--cfg", "job"])
-        ['search=demo', 'trials=4', "overrides=['model=gap,flatten']", '--cfg', 'job']
+        >>> trials_words_as_list(["--cfg", "job", "search=demo", "trials=4", "model=gap,flatten"])
+        ['--cfg', 'job', 'search=demo', 'trials=4', "overrides=['model=gap,flatten']"]
     """
-    parsed, unknown = get_args_parser().parse_known_args(arguments)  # tells `--cfg job` from a word
+    parsed = get_args_parser().parse_args(arguments)  # tells `--cfg job` from a word
     if parsed.multirun:
         raise ConfigError("search takes several values of a key without -m: each trial draws one of them")
-    positional = [*parsed.overrides, *(word for word in unknown if not word.startswith("-"))]
-    words = [word for word in positional if _section(word) not in OWN]
+    words = [word for word in parsed.overrides if _section(word) not in OWN]
     if not words:
         return arguments
     if unread := [_section(word) for word in words if _section(word) not in TRAINS]:
         raise ConfigError(f"{unread[0]}: no such key{nearest(unread[0], sorted(OWN | TRAINS))}")
-    own = [word for word in positional if _section(word) in OWN]
-    flags = [word for word in arguments if word not in positional]
-    return [*own, f"overrides=[{','.join(escaped(word) for word in as_text(words))}]", *flags]
+    kept = [word for word in arguments if word not in words]
+    return [*kept, f"overrides=[{','.join(escaped(word) for word in as_text(words))}]"]
 
 
 def _section(word: str) -> str:

@@ -32,8 +32,7 @@ def run_study(config: StudyConfig) -> None:
         ConfigError: the study cannot be planned, or cannot reach a verdict.
         RunError: cells failed; what could be compared was.
     """
-    name = study_name(config)
-    config = on_images(config)
+    name, config = study_name(config), on_images(config)
     check_spec(config.study)
     from cxr_experiments.record import console
     from cxr_experiments.record.places import Places
