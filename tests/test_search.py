@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -109,6 +109,22 @@ def test_trial_at_work_is_left_alone_and_no_more_are_handed_out(home: Path) -> N
     assert all(taken)
     assert take_trial(open_book(plan_of(trials=2))) is None
     assert take_trial(open_book(plan_of(trials=3))) is not None, "a later command may ask for more"
+
+
+@pytest.mark.parametrize(("silent_s", "is_taken"), [(60.0, False), (600.0, True)])
+def test_trial_of_another_machine_is_taken_after_three_minutes_of_silence(
+    home: Path, silent_s: float, is_taken: bool
+) -> None:
+    book = open_book(plan_of(trials=1))
+    trial = take_trial(book)
+    assert trial is not None
+    told = {**trial.user_attrs["attempt"], "machine": "elsewhere", "sign": "elsewhere-1-1.alive"}
+    trial.set_user_attr("attempt", told)
+    book.signs.mkdir()
+    sign = book.signs / told["sign"]
+    sign.touch()
+    os.utime(sign, (time.time() - silent_s,) * 2)
+    assert (take_trial(open_book(plan_of(trials=1))) is not None) == is_taken
 
 
 TAKES = """\
@@ -335,6 +351,44 @@ def test_same_command_trains_nothing_and_other_searches_take_what_is_finished(do
     finished = {path: at for path, at in before.items() if path.name == "scores.csv"}
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     assert len(all_runs(done.home / "runs")) == len({row["run_id"] for row in table(done.folder)})
+
+
+@pytest.mark.long
+def test_setting_that_cannot_be_built_costs_its_trial_alone(home: Path, composing: None) -> None:
+    from cxr_experiments.search.trial import run_trial
+
+    space = {"pooling": "gap,flatten", "resolution": "full,progressive"}
+    plan = replace(plan_of(), spec=SearchSpec((), space), space=read_space(space))
+    book = open_book(plan)
+    book.study.enqueue_trial({"pooling": "flatten", "resolution": "progressive"})
+    trial = take_trial(book)
+    assert trial is not None
+    outcome = run_trial(plan, trial)
+    assert (outcome.state, outcome.loss) == (books.FAILED, None)
+    assert "resolution=progressive is not possible with pooling=flatten" in outcome.reason
+    finish_trial(book, trial, outcome.state, reason=outcome.reason)
+    (row,) = rows_of(book)
+    assert (row.state, row.reason) == (books.FAILED, outcome.reason)
+
+
+@pytest.mark.long
+def test_run_that_somebody_else_trains_is_waited_for(done: Done, tmp_path: Path, command: Command) -> None:
+    first = table(done.folder)[0]
+    fixed = [word for word in TINY if word.partition("=")[0].partition(".")[0] in ("data", "depth", "training")]
+    words = [*fixed, "augmentation=none", "pooling.dense_units=8", *first["setting"].split(), "experiment_name=tiny"]
+    training = subprocess.Popen(
+        [sys.executable, "-m", "cxr_experiments.train", *words],
+        cwd=tmp_path,
+        env={**os.environ, "CXR_HOME": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+    )
+    wait_for(tmp_path, 1, training)
+    said = command("search", *TINY, "trials=1", home=tmp_path, timeout_s=600)
+    assert (said.status, training.wait(timeout=300)) == (0, 0), said.err
+    (folder,) = all_runs(tmp_path / "runs")
+    assert [event["status"] for event in read_json_lines(folder.file("events.jsonl"))] == ["RUNNING", FINISHED]
+    (row,) = table(next((tmp_path / "runs" / ".searches" / "tiny").iterdir()))
+    assert row == first
 
 
 @pytest.mark.long
