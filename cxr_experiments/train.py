@@ -57,7 +57,7 @@ def run_experiment(config: ExperimentConfig, on_epoch_end: Callable[[Epoch], Non
     console.say_started(plan)
     display = progress.Progress(config.training.epochs, synthetic=store.manifest.synthetic)
     with live_run(home(), plan, on_epoch_end) as run, display:
-        trainer.start_tensorflow(config)
+        console.say_devices(config.training, trainer.start_tensorflow(config))
         batches = pipeline.make_pipeline(config, store, split, seeds, runs / ".links")
         network = model.build_model(config, seeds)
         trained = trainer.train_model(network, batches, config, [run.epoch, display.epoch], display.batch, run.states)
@@ -94,6 +94,7 @@ def costs_of(trained: Trained, batches: Pipeline, config: ExperimentConfig, num_
         images_per_s=trained.images_per_s,
         duration_s=trained.duration_s,
         num_parameters=num_parameters,
+        num_devices=trained.num_devices,
     )
 
 

@@ -27,6 +27,8 @@ RESULT_AFFECTING = (
 )
 # Where the files lie does not change them: their digest is in.
 PATHS = {"data": ("root", "csv_file")}
+# What came later.  At the value which says what all runs before did, a key does not enter: their ids stay as they are.
+CAME_LATER = {"training.strategy": "none", "training.num_devices": 0}
 # What training executes.  Editing any of these makes new runs; editing docs, figures or statistics does not.
 EXECUTED = (
     *("images/**/*.py", "learning/**/*.py", "config/seeds.py"),
@@ -68,8 +70,9 @@ def identify(config: ExperimentConfig, dataset_digest: str, split_digest: str, *
         for key, value in values.items()
         if key not in PATHS.get(group, ())
     }
+    told = {name: value for name, value in leaves.items() if name not in CAME_LATER or value != CAME_LATER[name]}
     return Identity(
-        config=json.loads(json.dumps(leaves)),
+        config=json.loads(json.dumps(told)),
         seeds=asdict(resolve_seeds(config)),
         dataset_digest=dataset_digest,
         split_digest=split_digest,

@@ -30,6 +30,7 @@ def check_together(config: ExperimentConfig) -> None:
             f"training.epochs={config.training.epochs}"
         )
     _check_resolution(config)
+    _check_devices(config)
     if config.data.num_folds == 1 or config.data.fold >= max(1, config.data.num_folds):
         raise ConfigError(
             f"data.fold={config.data.fold} of data.num_folds={config.data.num_folds}: "
@@ -59,6 +60,33 @@ def _check_resolution(config: ExperimentConfig) -> None:
         )
     if config.pipeline.kind != "store":
         raise ConfigError("resolution=progressive needs pipeline=store: Keras' own loader gives one size")
+
+
+def _check_devices(config: ExperimentConfig) -> None:
+    """Several devices share whole batches of the store."""
+    training = config.training
+    if training.strategy == "none" and training.num_devices != 0:
+        raise ConfigError(
+            f"training.num_devices={training.num_devices} has no effect with training.strategy=none: "
+            "add training.strategy=mirrored"
+        )
+    if training.strategy == "mirrored" and config.pipeline.kind != "store":
+        raise ConfigError("training.strategy=mirrored needs pipeline=store: Keras' own loader may leave a device no image")
+    check_batch_size(training.batch_size, training.num_devices)
+
+
+def check_batch_size(batch_size: int, num_devices: int) -> None:
+    """Each device takes an equal part of a batch; 0 devices are not known yet.
+
+    Raises:
+        ConfigError: the batch cannot be divided so.
+    """
+    if num_devices and batch_size % num_devices:
+        nearest = max(1, round(batch_size / num_devices)) * num_devices
+        raise ConfigError(
+            f"training.batch_size={batch_size} cannot be shared evenly by {num_devices} devices: "
+            f"choose a multiple of {num_devices}, such as {nearest}"
+        )
 
 
 def check_data(data: DataConfig) -> None:

@@ -7,6 +7,7 @@ for computing only: what is kept is the model itself, of Keras' own layers, into
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -48,8 +49,26 @@ def fused_twin(model: keras.Model, *, any_size: bool = False) -> keras.Model:
             last, scale and offset, no renormalization) and stay Keras' own elsewhere.
         any_size: The twin takes images of every height and width; without, those of `model` alone.
     """
+    return twin_of(model, _fused, any_size=any_size)
+
+
+def twin_of(
+    model: keras.Model,
+    layer_for: Callable[[keras.layers.Layer], keras.layers.Layer],
+    *,
+    any_size: bool = False,
+    recursive: bool = False,
+) -> keras.Model:
+    """A model of the same names and weights (copied) with `layer_for(layer)` in place of each layer.
+
+    Args:
+        model: Built.
+        layer_for: Gives a new layer with the same weights; input layers are copied.
+        any_size: The twin takes images of every height and width; without, those of `model` alone.
+        recursive: Also the layers of a model that stands as a layer in `model`.
+    """
     inputs = keras.Input((None, None, *model.input.shape[3:]), dtype=model.input.dtype) if any_size else None
-    twin = keras.models.clone_model(model, input_tensors=inputs, clone_function=_fused)
+    twin = keras.models.clone_model(model, input_tensors=inputs, clone_function=layer_for, recursive=recursive)
     twin.set_weights(model.get_weights())
     return twin
 

@@ -24,6 +24,7 @@ from cxr_experiments.errors import ConfigError
 from cxr_experiments.images.splits import Split
 from cxr_experiments.images.store import Store
 from cxr_experiments.learning.augmentation import Augmentation, make_augmentation
+from cxr_experiments.learning.devices import check_last_batch, num_replicas, validation_batch_size
 from cxr_experiments.learning.keras_directory import directory_batches, link_split
 from cxr_experiments.learning.tf_data import NUM_BATCHES, ready_ahead
 
@@ -65,7 +66,8 @@ def make_pipeline(config: ExperimentConfig, store: Store, split: Split, seeds: S
         folder: Where `pipeline=keras_directory` keeps its links; nothing is written there otherwise.
 
     Raises:
-        ConfigError: `imbalance=balanced` with one class alone, or with the keras_directory route.
+        ConfigError: `imbalance=balanced` with one class alone, or with the keras_directory route; a batch that cannot
+            be shared by the devices.
     """
     labels = store.manifest.labels
     batch_size, augment = config.training.batch_size, make_augmentation(config.augmentation)
@@ -74,7 +76,10 @@ def make_pipeline(config: ExperimentConfig, store: Store, split: Split, seeds: S
         source = Source(store.images, labels, split.train)
         epoch_order(labels, split.train, seed=seeds.order, epoch=0, imbalance=config.imbalance.kind)  # told here, if so
         train_from = _batches_from(source, config, seeds, augment)
-        val = evaluation_batches(store.images, labels, split.val, batch_size)
+        devices = num_replicas(config.training)
+        check_last_batch(len(split.train), batch_size, devices)
+        val_batch_size = validation_batch_size(len(split.val), batch_size, devices)
+        val = evaluation_batches(store.images, labels, split.val, val_batch_size)
     else:
         if config.imbalance.kind == "balanced":
             raise ConfigError(

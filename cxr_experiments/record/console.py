@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from cxr_experiments.config.identity import run_name
 from cxr_experiments.record.provenance import slow_precision
 
 if TYPE_CHECKING:
-    from cxr_experiments.config.schema import DataConfig
+    from cxr_experiments.config.schema import DataConfig, TrainingConfig
     from cxr_experiments.images.store import Store
     from cxr_experiments.record.live_run import LiveRun
     from cxr_experiments.record.results import Costs, Evidence, Robustness
@@ -101,6 +101,17 @@ def say_started(plan: RunPlan) -> None:
         say(f"{len(plan.skipped)} unreadable files were skipped: skipped_files.json in the run folder names them")
 
 
+def say_devices(training: TrainingConfig, devices: Sequence[str]) -> None:
+    """Which devices share the training, under strategy=mirrored; and when that can gain nothing."""
+    if training.strategy == "none":
+        return
+    if len(devices) == 1:
+        say(f"training.strategy=mirrored finds one device, {devices[0]}, and trains as strategy=none does")
+        return
+    tried = "" if devices[0].startswith("GPU") else ": parts of one processor, to try it; nothing gets faster"
+    say(f"{len(devices)} devices share each batch of {training.batch_size} images ({', '.join(devices)}){tried}")
+
+
 def say_data_state(digest: str, data: DataConfig) -> None:
     """What `verify` has found in the images of this digest, and where that stands; or how to look."""
     from cxr_experiments.record.data_report.kept import data_folder, find_report, verify_command
@@ -121,9 +132,10 @@ def say_trained(run: LiveRun, evidence: Evidence, robustness: Robustness, costs:
     say(told_heatmaps(run.folder), synthetic=synthetic)
     say_leakage(run.folder, synthetic=synthetic)
     stopped = "stopped early" if costs.stopped_early else "reached its epoch limit"
+    on_devices = f" on {costs.num_devices} devices" if costs.num_devices > 1 else ""
     say(
         f"{costs.epochs_run} epochs ({stopped}), weights of epoch {costs.best_epoch + 1}, "
-        f"{costs.images_per_s:.0f} images/s, {costs.num_parameters:,} parameters",
+        f"{costs.images_per_s:.0f} images/s{on_devices}, {costs.num_parameters:,} parameters",
         synthetic=synthetic,
     )
     say_where(run.folder, run.link)

@@ -32,7 +32,7 @@ from cxr_experiments.record.run_folder import RunFolder, read_json, write_json
 
 @dataclass(frozen=True)
 class Costs:
-    """What the training took: counts, epochs from 0, seconds, training images per second, parameters."""
+    """What the training took: counts, epochs from 0, seconds, training images per second, parameters, devices."""
 
     num_train: int
     num_val: int
@@ -43,6 +43,7 @@ class Costs:
     images_per_s: float
     duration_s: float
     num_parameters: int
+    num_devices: int = 1  # runs from before it was told had one
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.errors import RunError, TrainingError
+from cxr_experiments.learning.devices import num_replicas, start_devices
 from cxr_experiments.learning.pipeline import Pipeline
 from cxr_experiments.learning.trainer.optimizer import class_weights
 from cxr_experiments.learning.trainer.records import EpochRecord, StepRecord, Trained
@@ -55,12 +56,19 @@ class Patience:
         return 0 < self.epochs <= self.waited
 
 
-def start_tensorflow(config: ExperimentConfig) -> None:
-    """Prepares the process for one run, before its model is built: op determinism, and nothing of an earlier run.
+def start_tensorflow(config: ExperimentConfig) -> tuple[str, ...]:
+    """Prepares the process for one run, before its model is built: devices, determinism, nothing of an earlier run.
 
     Keras' session is cleared unless the run can take over the traced steps of the one before: they go with it.
     Op determinism, once on, stays on for the process: in a sweep that mixes both, later runs are deterministic too.
+
+    Returns:
+        The names of the devices that will train.
+
+    Raises:
+        ConfigError: they are not there, or cannot share a batch evenly.
     """
+    devices = start_devices(config.training)
     if twin_is_kept(config):
         gc.collect()  # what the run before has left
     else:
@@ -70,6 +78,7 @@ def start_tensorflow(config: ExperimentConfig) -> None:
         keras.config.disable_interactive_logging()
     if config.training.deterministic:
         tf.config.experimental.enable_op_determinism()
+    return devices
 
 
 def train_model(
@@ -125,6 +134,7 @@ def train_model(
         stopped_early=watch.patience.exhausted and len(watch.history) < config.training.epochs,
         images_per_s=statistics.median(record.images_per_s for record in watch.history[1:] or watch.history),
         duration_s=sum(record.duration_s for record in watch.history),
+        num_devices=num_replicas(config.training),
     )
 
 

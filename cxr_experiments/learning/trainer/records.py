@@ -39,3 +39,4 @@ class Trained:
     stopped_early: bool
     images_per_s: float
     duration_s: float
+    num_devices: int

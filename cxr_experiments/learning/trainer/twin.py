@@ -12,6 +12,7 @@ import tensorflow as tf
 from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.config.seeds import resolve_seeds
 from cxr_experiments.errors import ConfigError
+from cxr_experiments.learning.devices import MeanOverImages, device_scope, mirrored_twin, num_replicas
 from cxr_experiments.learning.fused_normalization import fused_twin
 from cxr_experiments.learning.trainer.optimizer import make_optimizer
 
@@ -30,7 +31,7 @@ _kept: list[_Compiled] = []
 
 
 def compiled_twin(model: keras.Model, config: ExperimentConfig, steps_per_epoch: int) -> keras.Model:
-    """A fused twin of `model` with its weights and its seeds of dropout, compiled, at the start of a training.
+    """A twin of `model`, fused or for several devices, with its weights and its seeds of dropout, compiled, at the start of a training.
 
     To build it and trace its steps takes seconds, longer than a short training.  So a twin that `keep_twin` has kept is
     set to the beginning instead where the graph is the same: where runs differ in seeds, images or augmentation alone.
@@ -51,14 +52,15 @@ def compiled_twin(model: keras.Model, config: ExperimentConfig, steps_per_epoch:
     forget_twin()
     # whatever draws without a seed of its own (the layers of a custom builder) repeats from run to run
     keras.utils.set_random_seed(resolve_seeds(config).init)
-    twin = _twin(model, config)
-    twin.compile(
-        optimizer=make_optimizer(config, steps_per_epoch),
-        loss=keras.losses.BinaryCrossentropy(label_smoothing=config.training.label_smoothing),
-        metrics=[keras.metrics.BinaryAccuracy(name="accuracy")],
-        jit_compile=False,
-    )
-    twin.optimizer.build(twin.trainable_variables)  # left to the first step, they would have it traced twice
+    with device_scope(config.training):
+        twin = _twin(model, config)
+        twin.compile(
+            optimizer=make_optimizer(config, steps_per_epoch),
+            loss=MeanOverImages(label_smoothing=config.training.label_smoothing),
+            metrics=[keras.metrics.BinaryAccuracy(name="accuracy")],
+            jit_compile=False,
+        )
+        twin.optimizer.build(twin.trainable_variables)  # left to the first step, they would have it traced twice
     return twin
 
 
@@ -108,8 +110,9 @@ def _set_to_beginning(twin: keras.Model, model: keras.Model) -> None:
 
 def _twin(model: keras.Model, config: ExperimentConfig) -> keras.Model:
     any_size = config.resolution.kind == "progressive"
+    make = mirrored_twin if num_replicas(config.training) > 1 else fused_twin
     try:
-        return fused_twin(model, any_size=any_size)
+        return make(model, any_size=any_size)
     except ValueError as error:
         if not any_size:
             raise
