@@ -4,8 +4,8 @@
 
 The standard graph at 200 px after one epoch on phantoms, which costs what any other weights cost.  *Start to answer* is
 the whole command `predict` in a fresh process: interpreter, imports, network, decoding, answer.  *One image, warm* is
-the network alone, a batch of one, on all cores, the median of 100 calls.  Wall time says little on a busy machine: beside
-it stands processor time, all threads together.
+the network alone, a batch of one, on all cores, the median of 100 calls.  Wall time says little on a busy machine:
+beside it stands processor time, all threads together.
 """
 
 from __future__ import annotations

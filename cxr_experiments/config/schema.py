@@ -163,7 +163,9 @@ class TrainingConfig:
     keep: str = choice("best", ("best", "last"), "weights kept: of the lowest validation loss, or of the last epoch")
     deterministic: bool = free(True, "TensorFlow's op determinism: bitwise the same run on the same machine")
     strategy: str = choice("none", ("none", "mirrored"), "mirrored: several devices of one machine share each batch")
-    num_devices: int = number(0, 0, 64, "devices", "mirrored: so many GPUs, or parts of the CPU without one; 0: all GPUs")
+    num_devices: int = number(
+        0, 0, 64, "devices", "mirrored: so many GPUs, or parts of the CPU without one; 0: all GPUs"
+    )
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,9 @@ def _check_devices(config: ExperimentConfig) -> None:
             "add training.strategy=mirrored"
         )
     if training.strategy == "mirrored" and config.pipeline.kind != "store":
-        raise ConfigError("training.strategy=mirrored needs pipeline=store: Keras' own loader may leave a device no image")
+        raise ConfigError(
+            "training.strategy=mirrored needs pipeline=store: Keras' own loader may leave a device no image"
+        )
     check_batch_size(training.batch_size, training.num_devices)
 
 

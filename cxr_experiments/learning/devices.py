@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cxr_experiments.config.schema import ExperimentConfig, TrainingConfig
+from cxr_experiments.config.schema import TrainingConfig
 from cxr_experiments.config.together import check_batch_size
 from cxr_experiments.errors import ConfigError
 from cxr_experiments.learning.fused_normalization import twin_of
@@ -54,8 +54,8 @@ def _divide_processor(num_devices: int) -> None:
         tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * num_devices)
     except RuntimeError as error:
         raise ConfigError(
-            f"training.num_devices={num_devices}: TensorFlow has already started in this process with fewer; in a sweep, "
-            "add hydra/launcher=process"
+            f"training.num_devices={num_devices}: TensorFlow has already started in this process with fewer; "
+            "in a sweep, add hydra/launcher=process"
         ) from error
 
 
@@ -122,8 +122,8 @@ def mirrored_twin(model: keras.Model, *, any_size: bool = False) -> keras.Model:
     for layer in twin._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization) and not layer.synchronized:
             raise ConfigError(
-                f"training.strategy=mirrored: the batch normalization {layer.name} stands inside another layer and would "
-                "see a part of the batch alone: call it as a layer of its own"
+                f"training.strategy=mirrored: the batch normalization {layer.name} stands inside another layer and "
+                "would see a part of the batch alone: call it as a layer of its own"
             )
     return twin
 

@@ -31,7 +31,9 @@ _kept: list[_Compiled] = []
 
 
 def compiled_twin(model: keras.Model, config: ExperimentConfig, steps_per_epoch: int) -> keras.Model:
-    """A twin of `model`, fused or for several devices, with its weights and its seeds of dropout, compiled, at the start of a training.
+    """A twin of `model` with its weights and its seeds of dropout, compiled, at the start of a training.
+
+    It is fused, or made for several devices.
 
     To build it and trace its steps takes seconds, longer than a short training.  So a twin that `keep_twin` has kept is
     set to the beginning instead where the graph is the same: where runs differ in seeds, images or augmentation alone.
