@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks import __main__ as suite
 from benchmarks import memory
+from benchmarks.export_latency import require_tensorflow_is_absent
 from benchmarks.films import phantom_films, write_folder
 from benchmarks.interleaved import Missing, Row, Series, child, interleave, row, table
 from benchmarks.training_step import (
@@ -106,8 +107,15 @@ def test_peer_without_pytorch_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_suite_finds_the_modules_that_offer_rows_and_no_others() -> None:
     found = suite.names()
-    assert {"training_step", "input_pipeline", "memory"} <= set(found)
+    assert {"training_step", "input_pipeline", "memory", "export_latency"} <= set(found)
     assert not {"plain_keras", "torch_peer", "coverage", "interleaved", "films"} & set(found)
+
+
+def test_latency_without_tensorflow_is_told_only_when_it_was_absent() -> None:
+    absent, imported = (Series(({"ms": 1.0, "tensorflow": flag},)) for flag in (0.0, 1.0))
+    require_tensorflow_is_absent({"keras": imported, "litert": absent})
+    with pytest.raises(RuntimeError, match="engine=litert imported TensorFlow"):
+        require_tensorflow_is_absent({"keras": imported, "litert": imported})
 
 
 def test_module_that_fails_is_a_line_of_the_table() -> None:

@@ -12,7 +12,9 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from conftest import SMALL, Command
@@ -24,9 +26,18 @@ from cxr_experiments.config.schema import ExperimentConfig, TrainingConfig
 from cxr_experiments.config.together import check_together
 from cxr_experiments.errors import ConfigError
 from cxr_experiments.evidence.evaluation import read_predictions
-from cxr_experiments.learning.devices import check_last_batch, num_replicas, start_devices, validation_batch_size
+from cxr_experiments.learning.devices import (
+    check_last_batch,
+    mirrored_twin,
+    num_replicas,
+    start_devices,
+    validation_batch_size,
+)
 from cxr_experiments.record.console import say_devices
 from cxr_experiments.record.run_folder import FINISHED, RunFolder, all_runs, read_json, read_state
+
+# Keras 3.15 reads its variables with np.array, whose copy argument tf.Variable does not know yet
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 TOLERANCE = 1e-5  # what docs/devices.md promises of weights, losses and probabilities
 MIRRORED = ("training.strategy=mirrored", "training.num_devices=2", *SMALL)
@@ -165,6 +176,29 @@ def test_validation_batches_leave_no_device_without_an_image() -> None:
     assert validation_batch_size(65, 32, 1) == 32, "one device takes what it took before"
     with pytest.raises(ConfigError, match="5 validation images are too few for 2 devices"):
         validation_batch_size(5, 32, 2)
+
+
+def net_with(layer: Any) -> keras.Model:
+    inputs = keras.Input((4, 4, 2))
+    return keras.Model(inputs, keras.layers.Dropout(0.5)(layer(inputs)))
+
+
+def test_normalization_is_synchronized_also_in_a_network_within_the_network() -> None:
+    inner = keras.Input((4, 4, 2))
+    model = net_with(keras.Model(inner, keras.layers.BatchNormalization(momentum=0.7)(inner)))
+    model.set_weights([np.full(weight.shape, 0.5) for weight in model.get_weights()])
+    twin = mirrored_twin(model)
+    (norm,) = [one for one in twin._flatten_layers() if isinstance(one, keras.layers.BatchNormalization)]
+    assert (norm.synchronized, norm.momentum) == (True, 0.7)
+    for one, other in zip(twin.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not any(getattr(one, "synchronized", False) for one in model._flatten_layers()), "the model stays as it is"
+
+
+def test_normalization_out_of_reach_is_refused() -> None:
+    wrapped = keras.layers.TimeDistributed(keras.layers.BatchNormalization(name="hidden_norm"))
+    with pytest.raises(ConfigError, match="normalization hidden_norm stands inside another layer"):
+        mirrored_twin(net_with(wrapped))
 
 
 def test_one_device_is_a_line_and_trains_as_without(capsys: pytest.CaptureFixture[str]) -> None:
