@@ -18,14 +18,13 @@ from omegaconf import DictConfig
 from cxr_experiments.config.command_line import run_command, run_job, words_as_images
 from cxr_experiments.config.commands import PredictConfig
 from cxr_experiments.config.compose import CONF_DIR, home, load_config, register
-from cxr_experiments.errors import BadImageError, ConfigError, DataError, RunError
+from cxr_experiments.errors import ConfigError, DataError, RunError
 
 if TYPE_CHECKING:
     from cxr_experiments.record.exported import Network
     from cxr_experiments.record.run_folder import RunFolder
 
 register("predict_schema", PredictConfig)
-BATCH_SIZE = 32
 
 
 @hydra.main(config_path=str(CONF_DIR), config_name="predict", version_base="1.3")
@@ -47,7 +46,9 @@ def predict_images(config: PredictConfig) -> None:
         raise ConfigError("no image is named: python -m cxr_experiments.predict run=ID film.jpg more/*.png")
     if config.heatmap is not None and config.engine != "keras":
         raise ConfigError(f"heat maps need the gradients of engine=keras, not engine={config.engine}")
-    folder = chosen_run(config)
+    from cxr_experiments.record.answers import answers, chosen_run, is_synthetic
+
+    folder = chosen_run(home() / "runs", config.run, config.experiment_name)
     mark = "SYNTHETIC " if is_synthetic(folder) else ""
     if mark:
         print(f"{mark}this run has seen phantoms only; its answers on real films mean nothing", file=sys.stderr)
@@ -62,90 +63,16 @@ def predict_images(config: PredictConfig) -> None:
         raise DataError(f"{num_failed} of {len(config.images)} images could not be read")
 
 
-def is_synthetic(folder: RunFolder) -> bool:
-    """Whether the run was trained on phantoms."""
-    return load_config(folder.file("config.yaml")).data.source == "phantom"
-
-
-def chosen_run(config: PredictConfig) -> RunFolder:
-    """The run named by id, or the best of an experiment by validation log loss."""
-    from cxr_experiments.record import run_folder
-
-    runs = home() / "runs"
-    if not config.run:
-        raise ConfigError("no run is named: run=ID, or run=best experiment_name=NAME")
-    if config.run != "best":
-        folder = run_folder.find_run(runs, config.run, config.experiment_name)
-        if run_folder.read_state(folder).status != run_folder.FINISHED:
-            raise RunError(
-                f"run {folder.run_id} is {run_folder.read_state(folder).status}: only a finished run predicts"
-            )
-        return folder
-    if not config.experiment_name:
-        raise ConfigError("run=best needs experiment_name=NAME: best among which runs?")
-    from cxr_experiments.evidence.evaluation import read_scores
-
-    folders = [one for one in run_folder.all_runs(runs) if run_folder.read_state(one).status == run_folder.FINISHED]
-    losses = {
-        folder: next(one for one in read_scores(folder.file("scores.csv")) if one.name == "val_log_loss")
-        for folder in folders
-        if folder.experiment_name == config.experiment_name
-    }
-    if not losses:
-        names = ", ".join(sorted({one.experiment_name for one in folders})) or "none yet"
-        raise RunError(f"experiment_name={config.experiment_name} has no finished run under {runs}; there are: {names}")
-    best = min(losses, key=lambda folder: losses[folder].value)
-    loss, mark = losses[best], "SYNTHETIC " if is_synthetic(best) else ""
-    interval = f"{loss.value:.4f} [{loss.low:.4f}, {loss.high:.4f}], n {loss.num_images}"
-    print(f"{mark}run {best.run_id}: lowest validation log loss ({interval}) among {len(losses)} runs", file=sys.stderr)
-    return best
-
-
 def asked_network(folder: RunFolder, engine: str) -> Network:
     """The run's network by Keras, or by LiteRT when it was exported."""
-    from cxr_experiments.record.exported import Network, read_export
+    from cxr_experiments.record.exported import read_export
 
     if engine == "litert":
         return read_export(folder)
     from cxr_experiments.learning.trainer import load_model, logit_function
-    from cxr_experiments.record.results import read_threshold
+    from cxr_experiments.record.answers import network_of
 
-    data, threshold = load_config(folder.file("config.yaml")).data, read_threshold(folder).value
-    predict = logit_function(load_model(folder.file("model.keras")))
-    return Network(predict, data.image_size_px, data.resize, data.classes, threshold, folder.run_id)
-
-
-def answers(network: Network, images: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """One answer per image: probability, label, threshold and run, or the reason why there is none."""
-    import numpy as np
-
-    from cxr_experiments.evidence.metrics import sigmoid
-    from cxr_experiments.images.prepare import prepare_file
-
-    for start in range(0, len(images), BATCH_SIZE):
-        prepared: dict[str, Any] = {}
-        reasons: dict[str, str] = {}
-        for image in images[start : start + BATCH_SIZE]:
-            try:
-                prepared[image] = prepare_file(Path(image), size_px=network.size_px, resize=network.resize)
-            except BadImageError as error:
-                reasons[image] = str(error)
-        logits = network.predict(np.stack(list(prepared.values()))) if prepared else np.zeros(0)
-        if not np.isfinite(logits).all():
-            raise RunError(f"run {network.run_id} gives a logit that is not finite: its weights are not usable")
-        probabilities = dict(zip(prepared, sigmoid(logits).tolist(), strict=True))
-        for image in images[start : start + BATCH_SIZE]:
-            if image in reasons:
-                yield {"image": image, "error": reasons[image]}
-                continue
-            probability = probabilities[image]
-            yield {
-                "image": image,
-                "probability": probability,
-                "label": network.classes[int(probability >= network.threshold)],
-                "threshold": network.threshold,
-                "run": network.run_id,
-            }
+    return network_of(folder, logit_function(load_model(folder.file("model.keras"))))
 
 
 def writable_folder(named: str) -> Path:
@@ -175,6 +102,7 @@ def with_heatmaps(folder: RunFolder, asked: Iterator[dict[str, Any]], place: Pat
     from cxr_experiments.images.prepare import prepare_bytes
     from cxr_experiments.learning import heatmap
     from cxr_experiments.learning.trainer import load_model
+    from cxr_experiments.record.answers import is_synthetic
     from cxr_experiments.record.explanations import read_worth
     from cxr_experiments.record.figures import Caption, ExplainedFilm, draw_explained
     from cxr_experiments.record.results import read_threshold

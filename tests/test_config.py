@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from cxr_experiments.config.commands import (
+    AppConfig,
     CompareConfig,
     DownloadConfig,
     EvaluateConfig,
@@ -255,7 +256,7 @@ def test_every_leaf_of_every_command_is_read_outside_config() -> None:
     owners = owners_of()
     named = {"study": {"study", "spec"}, "search": {"spec"}}
     looking = (EvaluateConfig, PredictConfig, PreviewConfig, VerifyConfig, DownloadConfig, CompareConfig, RunsConfig)
-    for schema in (ExperimentConfig, StudyConfig, SearchConfig, *looking):
+    for schema in (ExperimentConfig, StudyConfig, SearchConfig, AppConfig, *looking):
         for leaf in leaf_keys(schema):
             section, name = ["config", *leaf.split(".")][-2:]
             assert named.get(section, {section}) & owners.get(name, set()), f"nothing reads {schema.__name__}.{leaf}"

@@ -31,6 +31,8 @@ DOORS = {
     "mlflow": {"record/tracking"},
     "matplotlib": {"record/figures"},
     "PIL": {"images/decode", "images/stress"},
+    "flask": {"commands/app"},
+    "werkzeug": {"commands/app"},
     "pydicom": {"images/decode"},
     "requests": {"images/download", "record/tracking"},
     "urllib3": {"images/download"},

@@ -63,6 +63,16 @@ class PredictConfig:
 
 
 @dataclass(frozen=True)
+class AppConfig:
+    """A page on this machine: one drops a film and sees what a run answers, and reads the reports of studies."""
+
+    run: str | None = free(None, "run id, or best: the lowest validation log loss of experiment_name; null: the newest")
+    experiment_name: str | None = free(None, "for run=best; without run, the newest of this experiment")
+    port: int = number(5001, 0, 65_535, "", "on 127.0.0.1; 0 takes a free one")
+    max_upload_mb: int = number(48, 1, 512, "MB", "a larger film is refused before it is read")
+
+
+@dataclass(frozen=True)
 class ExportConfig:
     """A finished run's network for LiteRT, held against Keras on the run's validation images."""
 

@@ -13,6 +13,7 @@ from cxr_experiments.record.figures.classifier import (
     draw_roc,
 )
 from cxr_experiments.record.figures.heatmaps import Caption, ExplainedFilm, draw_explained, draw_heatmaps
+from cxr_experiments.record.figures.pictures import FilmPictures, film_pictures
 from cxr_experiments.record.figures.study import (
     draw_calibration_overlay,
     draw_forest,
@@ -24,6 +25,7 @@ from cxr_experiments.record.figures.training import draw_contact_sheet, draw_cur
 __all__ = [
     "Caption",
     "ExplainedFilm",
+    "FilmPictures",
     "draw_calibration",
     "draw_calibration_overlay",
     "draw_confusion",
@@ -36,4 +38,5 @@ __all__ = [
     "draw_roc",
     "draw_roc_overlay",
     "draw_seed_curves",
+    "film_pictures",
 ]

@@ -122,19 +122,29 @@ def heat_extent(shape: tuple[int, int], size_px: int, resize: str) -> tuple[floa
     return -before * across, (size_px - before) * across, (size_px - above) * down, -above * down
 
 
-def _draw_pair(left: Any, right: Any, one: ExplainedFilm) -> None:
+def draw_film(axes: Any, one: ExplainedFilm) -> None:
+    """The film alone, in its own pixels."""
     height, width = one.film.shape
-    whole = {"extent": (0, width, height, 0), "interpolation": "antialiased"}
-    for axes in (left, right):
-        axes.imshow(one.film, cmap="gray", vmin=0, vmax=255, **whole)
+    axes.imshow(one.film, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0), interpolation="antialiased")
+
+
+def draw_heat(axes: Any, one: ExplainedFilm) -> None:
+    """The heat over a film that is drawn already; where there is none, words that say so."""
+    height, width = one.film.shape
     highest = float(one.heat.max())
     if highest <= 0:
-        right.text(0.5, 0.04, "no evidence", transform=right.transAxes, ha="center", color="white", fontsize=8.5)
+        axes.text(0.5, 0.04, "no evidence", transform=axes.transAxes, ha="center", color="white", fontsize=8.5)
         return
     extent = heat_extent((height, width), one.heat.shape[0], one.resize)
     shown = {"cmap": ListedColormap(_colours()), "vmin": 0, "vmax": 1, "interpolation": "bilinear"}
-    right.imshow(one.heat / highest, extent=extent, **shown)
-    right.set(xlim=(0, width), ylim=(height, 0))  # bars of the padded square lie outside the film
+    axes.imshow(one.heat / highest, extent=extent, **shown)
+    axes.set(xlim=(0, width), ylim=(height, 0))  # bars of the padded square lie outside the film
+
+
+def _draw_pair(left: Any, right: Any, one: ExplainedFilm) -> None:
+    for axes in (left, right):
+        draw_film(axes, one)
+    draw_heat(right, one)
 
 
 def _colours() -> NDArray[np.float64]:
