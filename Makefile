@@ -4,12 +4,13 @@ EXTRA ?= cpu
 INSTALLED = .venv/.installed-$(EXTRA)
 PORT ?= 5000
 LOGIN ?= false
+APP_PORT ?= 5001
 CXR_HOME ?= $(CURDIR)
 PY := .venv/bin/python
 export MLFLOW_DISABLE_TELEMETRY = true
 
 .DEFAULT_GOAL := help
-.PHONY: help install audit benchmark demo faults reproduce reproduce-quick server test test-long ui
+.PHONY: help install app audit benchmark demo faults reproduce reproduce-quick server test test-long ui
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +51,9 @@ faults: install ## kill, fill up, cut off: what docs/reliability.md says, proven
 
 audit: install ## look the pinned versions up among known vulnerabilities (asks the package index; one that cannot be looked up fails)
 	.venv/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r constraints.txt
+
+app: install ## a page on 127.0.0.1 for one film at a time, and the reports (RUN=ID, else the newest run; APP_PORT=5001)
+	$(PY) -m cxr_experiments.app port=$(APP_PORT) $(if $(RUN),run=$(RUN))
 
 ui: install ## compare runs in MLflow on 127.0.0.1 (PORT=5000)
 	@mkdir -p '$(CXR_HOME)/mlruns'

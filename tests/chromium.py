@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -123,12 +124,18 @@ def browser(folder: Path) -> Iterator[Browser]:
     words += ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
     words += ["--disable-gpu", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"]
     (its_commands, commands), (answers, its_answers) = os.pipe(), os.pipe()
-    # the protocol asks for descriptors 3 and 4
-    shell = ["/bin/sh", "-c", f'exec "$@" 3<&{its_commands} 4>&{its_answers}', "sh", *words]
+    # the protocol asks for descriptors 3 and 4, which may be taken here by anything
+    own = [fcntl.fcntl(one, fcntl.F_DUPFD, 10) for one in (its_commands, its_answers)]
+
+    def hand_over() -> None:
+        os.dup2(own[0], 3)
+        os.dup2(own[1], 4)
+
     home = {**os.environ, "HOME": str(folder)}
-    process = subprocess.Popen(
-        shell, pass_fds=(its_commands, its_answers), env=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(words, preexec_fn=hand_over, pass_fds=(3, 4), env=home, **quiet)
+    for one in own:
+        os.close(one)
     os.close(its_commands)
     os.close(its_answers)
     try:

@@ -79,7 +79,7 @@ def test_make_alone_lists_the_targets() -> None:
     said = subprocess.run(["make"], cwd=ROOT, env=outside, capture_output=True, text=True, check=True).stdout
     listed = [line.split()[1] for line in said.splitlines()]
     numbers = ["demo", "reproduce-quick", "reproduce", "benchmark"]
-    assert listed == ["help", "install", *numbers, "test", "test-long", "faults", "audit", "ui", "server"]
+    assert listed == ["help", "install", *numbers, "test", "test-long", "faults", "audit", "app", "ui", "server"]
     assert all(len(line.split()) > 3 for line in said.splitlines()), "each with what it does"
 
 

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 MB = 1_000_000
 FORM_BYTES = 64_000  # what a form may hold beside the film
 NAMES = ("127.0.0.1", "localhost")
+ELSEWHERE = (
+    "cross-site",
+    "same-site",
+)  # Sec-Fetch-Site, as browsers say it of other pages; another port is the same site
 OWN_PAGES = (
     "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -133,10 +137,12 @@ def _guard(site: Flask, max_upload_mb: int) -> None:
         port = request.environ["SERVER_PORT"]
         if request.host not in {f"{name}:{port}" for name in NAMES}:
             abort(HTTPStatus.FORBIDDEN, f"This page answers to http://{NAMES[0]}:{port} alone.")
+        origin, foreign = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site") in ELSEWHERE
         if request.method in ("GET", "HEAD"):
+            if foreign and request.headers.get("Sec-Fetch-Mode") != "navigate":  # a link may lead here, no picture
+                abort(HTTPStatus.FORBIDDEN, "A page from elsewhere may lead here, and no more.")
             return
-        origin, site_of = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site", "same-origin")
-        if origin not in (None, f"http://{request.host}") or site_of not in ("same-origin", "none"):
+        if origin not in (None, f"http://{request.host}") or foreign:
             abort(HTTPStatus.FORBIDDEN, "A page from elsewhere sent this film: it was not looked at.")
         if request.content_length is None:
             abort(HTTPStatus.LENGTH_REQUIRED, "How long the film is was not said.")

@@ -1,7 +1,7 @@
 """What a finished run says of image files: which run is asked, and its answers; the same for a command and for a page.
 
-A network comes in as a function, so that neither Keras nor LiteRT is known here; SciPy and matplotlib, which an exported
-network does without, are imported where they are needed.
+A network comes in as a function, so that neither Keras nor LiteRT is known here; SciPy and matplotlib, which an
+exported network does without, are imported where they are needed.
 """
 
 from __future__ import annotations
