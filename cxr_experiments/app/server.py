@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,8 @@ def free_socket(port: int) -> socket.socket:
     try:
         return socket.create_server((HOST, port))
     except OSError as error:
-        raise ConfigError(f"port={port}: {error.strerror}; another one, or port=0 for any that is free") from error
+        why = os.strerror(error.errno) if error.errno else error  # without the address that Python adds
+        raise ConfigError(f"port={port}: {why}; another one, or port=0 for any that is free") from error
 
 
 def serve(listening: socket.socket, site: Flask) -> None:
