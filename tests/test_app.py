@@ -344,7 +344,7 @@ def test_port_that_is_taken_is_one_line() -> None:
     with free_socket(0) as taken:
         host, port = taken.getsockname()
         assert host == "127.0.0.1"
-        with pytest.raises(ConfigError, match=f"port={port}: Address already in use; another one, or port=0 for any that is free"):
+        with pytest.raises(ConfigError, match=f"port={port}: Address already in use; another one, or port=0"):
             free_socket(port)
 
 
