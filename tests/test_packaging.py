@@ -30,6 +30,7 @@ def test_wheel_holds_package_and_conf_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "cxr_experiments/conf/config.yaml" in names
     assert "cxr_experiments/conf/augmentation/no_flip.yaml" in names
+    assert {"cxr_experiments/app/templates/film.html.j2", "cxr_experiments/app/static/app.css"} <= set(names)
     assert [name for name in names if name.startswith("hydra_plugins")] == ["hydra_plugins/cxr_process_launcher.py"]
     tops = {"cxr_experiments", "cxr_experiments-0.1.0.dist-info", "hydra_plugins"}
     assert {name.partition("/")[0] for name in names} == tops

@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 MB = 1_000_000
 FORM_BYTES = 64_000  # what a form may hold beside the film
 NAMES = ("127.0.0.1", "localhost")
-ELSEWHERE = (
-    "cross-site",
-    "same-site",
-)  # Sec-Fetch-Site, as browsers say it of other pages; another port is the same site
+# Sec-Fetch-Site, as browsers say it of pages that are not this one's; another port is the same site.
+ELSEWHERE = ("cross-site", "same-site")
 OWN_PAGES = (
     "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
