@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from cxr_experiments.config.command_line import as_text, words_as_images
-from cxr_experiments.config.flags import flags_first
+from cxr_experiments.config.flags import flags_last
 from cxr_experiments.errors import ConfigError
 
 
@@ -136,16 +136,16 @@ def test_text_reaches_the_config_as_typed(value: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "read"),
     [
-        (["seed=0,1", "-m", "depth=deep"], ["-m", "seed=0,1", "depth=deep"]),
-        (["seed=0", "--cfg", "job", "depth=deep"], ["--cfg", "job", "seed=0", "depth=deep"]),
-        (["a.jpg", "run=1", "-c", "job", "b.jpg"], ["-c", "job", "a.jpg", "run=1", "b.jpg"]),
+        (["seed=0,1", "-m", "depth=deep"], ["seed=0,1", "depth=deep", "-m"]),
+        (["seed=0", "--cfg", "job", "depth=deep"], ["seed=0", "depth=deep", "--cfg", "job"]),
+        (["a.jpg", "run=1", "-c", "job", "b.jpg"], ["a.jpg", "run=1", "b.jpg", "-c", "job"]),
         (["seed=0"], ["seed=0"]),
         ([], []),
     ],
 )
 def test_flags_may_stand_anywhere(typed: list[str], read: list[str]) -> None:
-    assert flags_first(typed) == read
-    assert flags_first(read) == read
+    assert flags_last(typed) == read
+    assert flags_last(read) == read
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,6 @@ def test_flags_may_stand_anywhere(typed: list[str], read: list[str]) -> None:
 )
 def test_a_flag_that_is_none_is_one_line(typed: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        flags_first(typed)
+        flags_last(typed)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -162,8 +162,9 @@ def test_what_a_search_may_not_have_is_refused(spec: SearchSpec, message: str) -
 
 def test_search_and_train_words_are_told_apart() -> None:
     words = ["search=demo", "tracking.uri=x", "data.root=a (1)", "model=gap,flatten", "hydra/launcher=basic"]
-    *own, overrides = trials_words_as_list(["--cfg", "job", *words])
-    assert own == ["--cfg", "job", "search=demo", "tracking.uri=x", "hydra/launcher=basic"]
+    *own, overrides, flag, value = trials_words_as_list(["--cfg", "job", *words])
+    assert own == ["search=demo", "tracking.uri=x", "hydra/launcher=basic"]
+    assert (flag, value) == ("--cfg", "job")
     assert parse_override(overrides).value() == ["data.root='a (1)'", "model=gap,flatten"]
     assert trials_words_as_list(["trials=3"]) == ["trials=3"]
     with pytest.raises(ConfigError, match=r"trails: no such key; did you mean trials\?"):

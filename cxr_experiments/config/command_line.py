@@ -32,7 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cxr_experiments.config import collector
 from cxr_experiments.config.compose import CONF_DIR, read_config
 from cxr_experiments.config.credentials import WHERE_THEY_BELONG, holds_credentials, without_credentials
-from cxr_experiments.config.flags import flags_first
+from cxr_experiments.config.flags import flags_last
 from cxr_experiments.config.hydra_errors import interruptions_kept, translate
 from cxr_experiments.config.hydra_help import asks_for_help, configs_copied_once
 from cxr_experiments.config.job import run_requested
@@ -84,7 +84,7 @@ def run_command(
     with _ends_well(schema):
         if is_child():
             sys.exit(run_requested(main))
-        sys.argv[1:] = as_text(read_words(flags_first(sys.argv[1:])))
+        sys.argv[1:] = as_text(read_words(flags_last(sys.argv[1:])))
         with interruptions_kept(), _full_errors():
             sweep = check_sweep(config_name, schema)
             with _followed_by(after_sweep, sweep), configs_copied_once() if asks_for_help() else nullcontext():

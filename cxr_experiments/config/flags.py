@@ -10,12 +10,12 @@ from hydra._internal.utils import get_args_parser
 from cxr_experiments.errors import ConfigError
 
 
-def flags_first(arguments: list[str]) -> list[str]:
-    """The same command line with its flags before its words: argparse stops at `seed=0,1 -m depth=deep`.
+def flags_last(arguments: list[str]) -> list[str]:
+    """The same command line with its flags behind its words: argparse stops at `seed=0,1 -m depth=deep`.
 
     Example:
-        >>> flags_first(["seed=0,1", "-m", "depth=deep"])
-        ['-m', 'seed=0,1', 'depth=deep']
+        >>> flags_last(["seed=0,1", "-m", "depth=deep"])
+        ['seed=0,1', 'depth=deep', '-m']
 
     Raises:
         ConfigError: a flag that is none, or one without its value.
@@ -26,7 +26,7 @@ def flags_first(arguments: list[str]) -> list[str]:
             f"{unknown[0]}: no such flag; what a run varies is given as key=value, and --help lists the keys"
         )
     words = [*parsed.overrides, *rest]
-    return [*(word for word in arguments if word not in words), *words]
+    return [*words, *(word for word in arguments if word not in words)]
 
 
 def _parser() -> ArgumentParser:

@@ -25,7 +25,7 @@ def trials_words_as_list(arguments: list[str]) -> list[str]:
 
     Example:
         >>> trials_words_as_list(["--cfg", "job", "search=demo", "trials=4", "model=gap,flatten"])
-        ['--cfg', 'job', 'search=demo', 'trials=4', "overrides=['model=gap,flatten']"]
+        ['search=demo', 'trials=4', "overrides=['model=gap,flatten']", '--cfg', 'job']
     """
     parsed = get_args_parser().parse_args(arguments)  # tells `--cfg job` from a word
     if parsed.multirun:
@@ -35,8 +35,9 @@ def trials_words_as_list(arguments: list[str]) -> list[str]:
         return arguments
     if unread := [_section(word) for word in words if _section(word) not in TRAINS]:
         raise ConfigError(f"{unread[0]}: no such key{nearest(unread[0], sorted(OWN | TRAINS))}")
-    kept = [word for word in arguments if word not in words]
-    return [*kept, f"overrides=[{','.join(escaped(word) for word in as_text(words))}]"]
+    own = [word for word in parsed.overrides if word not in words]
+    flags = [word for word in arguments if word not in parsed.overrides]
+    return [*own, f"overrides=[{','.join(escaped(word) for word in as_text(words))}]", *flags]
 
 
 def _section(word: str) -> str:
