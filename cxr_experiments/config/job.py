@@ -1,4 +1,4 @@
-"""A job of a sweep in the process that the process launcher started for it: its command's module, told what to do.
+"""A job of a sweep in the process that one of our launchers started for it: its command's module, told what to do.
 
 In: a JobRequest, one line of JSON on standard input, which the launcher holds open as long as it lives.  Out: the job's
 file in the sweep's folder.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from hydra import initialize_config_dir
@@ -26,7 +28,10 @@ from cxr_experiments.config.compose import CONF_DIR
 from cxr_experiments.config.launcher import JobRequest
 from cxr_experiments.config.processes import follow_parent, is_child
 from cxr_experiments.config.sweep import JobEnd, keep_job, read_job
-from cxr_experiments.errors import ConfigError, CxrError, reason_of
+from cxr_experiments.errors import ConfigError, CxrError, Terminated, reason_of
+
+# Slurm sends SIGUSR2, where submitit asked for it, to every process of a job whose time is up.
+STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR2") if hasattr(signal, name))
 
 
 def run_requested(main: Callable[..., Any]) -> int:
@@ -36,11 +41,20 @@ def run_requested(main: Callable[..., Any]) -> int:
         ConfigError: nobody has asked for a job.
     """
     if not is_child():
-        raise ConfigError("this module runs a job of a sweep, and only hydra/launcher=process starts it")
+        raise ConfigError("this module runs a job of a sweep, and only hydra/launcher=process and its like start it")
+    for one in STOPS:
+        signal.signal(one, _stop_once)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what a crash would keep is what one wants to read then
     request = JobRequest(**json.loads(follow_parent()))
     return int(_run(inspect.unwrap(main), request) == JobStatus.FAILED)
+
+
+def _stop_once(signum: int, frame: FrameType | None) -> None:
+    """Both may come, and from two sides: the second may not disturb the marking of the run."""
+    for one in STOPS:
+        signal.signal(one, signal.SIG_IGN)
+    raise Terminated
 
 
 def _run(function: Callable[[DictConfig], Any], request: JobRequest) -> JobStatus:

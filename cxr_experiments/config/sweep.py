@@ -56,6 +56,11 @@ def job_file(folder: Path, number: int) -> Path:
     return folder / f"job_{number}.json"
 
 
+def log_files(folder: Path, number: int) -> dict[str, Path]:
+    """Where a job on another machine leaves its lines: stdout, stderr -> file."""
+    return {"stdout": folder / f"job_{number}.out", "stderr": folder / f"job_{number}.err"}
+
+
 def read_jobs(folder: Path) -> list[JobEnd]:
     """The jobs that have ended, in the order of the sweep."""
     return sorted(map(_read, folder.glob("job_*.json")), key=lambda job: job.number)

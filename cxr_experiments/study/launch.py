@@ -18,7 +18,7 @@ from omegaconf import open_dict
 
 from cxr_experiments.config.compose import searchpath
 from cxr_experiments.config.hydra_errors import interruptions_kept
-from cxr_experiments.config.launcher import ProcessLauncher
+from cxr_experiments.config.launcher import JobLauncher
 from cxr_experiments.errors import RunError, Terminated, reason_of
 from cxr_experiments.study.cell import cell_file, run_cell
 from cxr_experiments.study.plan import Plan, PlannedCell
@@ -67,7 +67,7 @@ def launch(cells: Sequence[PlannedCell]) -> list[Outcome]:
         config.hydra.job.name, config.hydra.job.config_name = "study", "config"
     context = HydraContext(config_loader=loader, callbacks=Callbacks())
     launcher = Plugins.instance().instantiate_launcher(context, run_cell, config)
-    if isinstance(launcher, ProcessLauncher):
+    if isinstance(launcher, JobLauncher):
         launcher.names = [cell.label for cell in cells]
     try:
         results = launcher.launch([list(cell.overrides) for cell in cells], initial_job_idx=0)
