@@ -26,7 +26,7 @@ class SubmititSlurmLauncher(submitit_launcher.SlurmLauncher):
     """As above."""
 
 
-ENGINES = {
+ENGINES: dict[str, tuple[type[launcher.JobLauncher], Any]] = {
     "ray": (RayLauncher, ray_launcher.RayOptions()),
     "submitit_local": (SubmititLocalLauncher, submitit_launcher.LocalOptions()),
     "submitit_slurm": (SubmititSlurmLauncher, submitit_launcher.SlurmOptions()),

@@ -143,7 +143,9 @@ def test_no_child_outlives_a_launcher_that_was_killed(first: str, tmp_path: Path
 def test_module_of_a_cell_is_no_command(tmp_path: Path, command: Command) -> None:
     said = command("study.cell", "seed=1", home=tmp_path)
     assert (said.status, said.out) == (2, "")
-    assert said.err == "cell: this module runs a job of a sweep, and only hydra/launcher=process and its like start it\n"
+    assert (
+        said.err == "cell: this module runs a job of a sweep, and only hydra/launcher=process and its like start it\n"
+    )
 
 
 @pytest.mark.parametrize(

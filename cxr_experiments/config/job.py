@@ -53,7 +53,9 @@ def run_requested(main: Callable[..., Any]) -> int:
 def _stop_once(signum: int, frame: FrameType | None) -> None:
     """Both may come, and from two sides: the second may not disturb the marking of the run."""
     for one in STOPS:
-        signal.signal(one, signal.SIG_IGN)
+        signal.signal(
+            one, lambda signum, frame: None
+        )  # SIG_IGN would tell, with a traceback, of one that waits already
     raise Terminated
 
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -42,13 +42,16 @@ class _Running:
     pumps: tuple[threading.Thread, ...]
 
 
-def run_all(children: Sequence[Child], *, num_at_once: int, ended: Callable[[int, int], None]) -> None:
+def run_all(
+    children: Sequence[Child], *, num_at_once: int, ended: Callable[[int, int], None], at_terminal: bool = True
+) -> None:
     """Run the children in order; when this is left early, by an exception or a signal, they are stopped first.
 
     Args:
         children: what to run.
         num_at_once: how many run at the same time.
         ended: called with a child's position and its status (negative: the signal that killed it), its lines printed.
+        at_terminal: a person may see what is said when it is stopped, and press Ctrl-C again.
     """
     waiting, running = list(enumerate(children)), dict[int, _Running]()
     try:
@@ -63,7 +66,7 @@ def run_all(children: Sequence[Child], *, num_at_once: int, ended: Callable[[int
                     _finish(one)
                     ended(position, status)
     finally:
-        _stop(running.values())
+        _stop(list(running.values()), at_terminal=at_terminal)
 
 
 def ending(status: int) -> str:
@@ -157,14 +160,14 @@ def _finish(one: _Running) -> None:
             one.process.stdin.close()
 
 
-def _stop(running: Iterable[_Running]) -> None:
+def _stop(left: Sequence[_Running], *, at_terminal: bool) -> None:
     """Ask all to stop, wait, and kill what is left; a second Ctrl-C kills at once."""
-    left = list(running)
     if not left:
         return
-    what = "one job" if len(left) == 1 else f"{len(left)} jobs"
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # the command's own would leave without them
-    print(f"stopping {what}, keeping the last epoch of each; Ctrl-C again kills", file=sys.stderr, flush=True)
+    if at_terminal:
+        what = "one job" if len(left) == 1 else f"{len(left)} jobs"
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the command's own would leave without them
+        print(f"stopping {what}, keeping the last epoch of each; Ctrl-C again kills", file=sys.stderr, flush=True)
     try:
         for one in left:
             one.process.terminate()

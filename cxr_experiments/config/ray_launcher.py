@@ -30,8 +30,8 @@ _GIB = 2**30
 # The least that Ray allows: jobs carry a few words, and images come from the store.
 _OBJECT_STORE_BYTES = 80_000_000
 _LOOK_S = 0.5
-# Settings of Ray that are read when it is imported.  Nothing is reported to its makers; a job sees the accelerators that
-# it would see alone, unless num_gpus says otherwise.
+# Read by Ray when it is imported.  Nothing is reported to its makers; a job sees the accelerators that it would see
+# alone, unless num_gpus says otherwise.
 _SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 # With this, a cluster of one machine listens on 127.0.0.1 alone, on Linux too.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}

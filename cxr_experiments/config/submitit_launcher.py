@@ -1,9 +1,9 @@
 """`hydra/launcher=submitit_slurm` and `submitit_local`: each job of a sweep is a job of Slurm's, or of submitit here.
 
 submitit writes what it carries as pickles into `.submitit` of the sweep's folder, and reads them there: they are this
-user's own, and hold text alone.  The job itself is a fresh process beside submitit's (`worker`).  When its time is up, or
-it is preempted, it is stopped as by SIGTERM, so that its run is marked KILLED, submitit queues it again, and it goes on
-behind its last epoch.
+user's own, and hold text alone.  The job itself is a fresh process beside submitit's (`worker`).  When its time is up,
+or it is preempted, it is stopped as by SIGTERM, so that its run is marked KILLED, submitit queues it again, and it goes
+on behind its last epoch.
 
 hydra-submitit-launcher, whose options these are, is not used: the first job that dies ends its sweep while the others
 go on unheard, and a preempted run would count as failed.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import re
 import shutil
@@ -175,7 +176,9 @@ def _run_jobs(executor: Any, errands: Sequence[Errand], at_once: int, ended: End
         try:
             while waiting or running:
                 some, waiting = waiting[: at_once - len(running)], waiting[at_once - len(running) :]
-                running |= zip((place for place, _ in some), _submitted(executor, [one for _, one in some]), strict=True)
+                running |= zip(
+                    (place for place, _ in some), _submitted(executor, [one for _, one in some]), strict=True
+                )
                 time.sleep(_LOOK_S)
                 for place, job in list(running.items()):
                     if job.done():
@@ -190,7 +193,7 @@ def _submitted(executor: Any, errands: Sequence[Errand]) -> list[Any]:
     if not errands:
         return []
     try:
-        with executor.batch():
+        with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # what sbatch says is in the error too
             return [executor.submit(SubmittedJob(errand)) for errand in errands]
     except _submitit().core.utils.FailedJobError as error:
         raise RunError(f"the jobs were refused: {one_line(error)}") from error
@@ -213,7 +216,11 @@ def _cancel(jobs: Sequence[Any]) -> None:
     """Stop what runs and take what waits out of the queue."""
     if not jobs:
         return
-    print(f"cancelling {len(jobs)} job{'s' * (len(jobs) > 1)}, keeping the last epoch of each", file=sys.stderr, flush=True)
+    print(
+        f"cancelling {len(jobs)} job{'s' * (len(jobs) > 1)}, keeping the last epoch of each",
+        file=sys.stderr,
+        flush=True,
+    )
     if not hasattr(jobs[0], "_process"):
         first = {job.job_id.partition("_")[0]: job for job in jobs}
         for array, job in first.items():

@@ -50,15 +50,17 @@ def do_errand(errand: Errand) -> Outcome:
     child = replace(errand.child, command=(sys.executable, *errand.child.command[1:]), prefix="")
     statuses: list[int] = []
     logs = log_files(folder, errand.number)
-    with logs["stdout"].open("a", encoding="utf-8") as out, logs["stderr"].open("a", encoding="utf-8") as err:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            run_all([child], num_at_once=1, ended=lambda place, status: statuses.append(status))
+    with contextlib.ExitStack() as files:
+        out, err = (files.enter_context(logs[name].open("a", encoding="utf-8")) for name in ("stdout", "stderr"))
+        files.enter_context(contextlib.redirect_stdout(out))
+        files.enter_context(contextlib.redirect_stderr(err))
+        run_all([child], num_at_once=1, ended=lambda place, status: statuses.append(status), at_terminal=False)
     return Outcome(read_job(folder, errand.number), statuses[0])
 
 
 @contextlib.contextmanager
 def lines_passed_on(sent: Sequence[Errand]) -> Iterator[None]:
-    """While the block runs, print what the jobs print, each line behind its job's label, a second late or so."""
+    """While the block runs, print what the jobs print, a second late or so; of several, behind each one's label."""
     over, follower = threading.Event(), _Follower(sent)
 
     def follow() -> None:
@@ -80,7 +82,7 @@ class _Follower:
 
     def __init__(self, sent: Sequence[Errand]) -> None:
         self.read = {
-            (path, name, errand.child.prefix): 0
+            (path, name, errand.child.prefix if len(sent) > 1 else ""): 0
             for errand in sent
             for name, path in log_files(Path(errand.folder), errand.number).items()
         }
