@@ -225,3 +225,22 @@ def test_test_results_that_mlflow_missed_are_sent(sweep: Sweep, tmp_path: Path, 
     (scores,) = (home / "mlruns").rglob(f"{mlflow_run_id(folder)}/artifacts/scores.csv")
     assert scores.read_text() == folder.file("scores.csv").read_text()
     assert "test_auroc" in scores.read_text()
+
+
+@pytest.mark.long
+def test_runs_of_disabled_tracking_are_sent_where_sync_is_told_and_nowhere_else(
+    sweep: Sweep, tmp_path: Path, command: Command
+) -> None:
+    home = shutil.copytree(sweep.home, tmp_path / "home")
+    before = histories(home)
+    shutil.rmtree(home / "mlruns")
+    for folder in all_runs(home / "runs"):
+        config = folder.file("config.yaml")
+        config.write_text(config.read_text().replace("kind: local", "kind: disabled"))
+        folder.file("mlflow.json").unlink()
+    assert command("runs", "sync", home=home).out.startswith("nothing to send to MLflow")
+    said = command("runs", "sync", "tracking=local", home=home)
+    assert said.status == 0, said.err
+    assert said.out.count("sent the run itself") == 4
+    assert histories(home).keys() == before.keys()
+    assert command("runs", "sync", "tracking=local", home=home).out.startswith("nothing to send to MLflow")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -432,8 +433,25 @@ def test_joblib_trains_cells_in_other_processes_bit_for_bit_and_failures_are_tol
     assert {key: path.with_suffix(".csv").read_text() for key, path in new.items()} == {key: before[key] for key in new}
 
 
+ENGINES = {"ray": "ray", "submitit": "slurm"}  # package -> extra
+
+
 @pytest.mark.long
-def test_cell_whose_process_is_killed_costs_itself_alone(tiny: Tiny, tmp_path: Path, command: Command) -> None:
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ("hydra/launcher=process", "hydra.launcher.n_jobs=2"),
+        ("hydra/launcher=ray", "hydra.launcher.n_jobs=2"),
+        ("hydra/launcher=submitit_local", "hydra.launcher.array_parallelism=2"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_cell_whose_process_is_killed_costs_itself_alone(
+    launcher: tuple[str, str], tiny: Tiny, tmp_path: Path, command: Command
+) -> None:
+    package = launcher[0].partition("=")[2].partition("_")[0]
+    if package in ENGINES and importlib.util.find_spec(package) is None:
+        pytest.skip(f"the extra {ENGINES[package]} is not installed")
     study = tiny.copy(tmp_path)
     cells = cells_of(study)
     new = {key: cells[key] for key in (("decay", 1, 0), ("baseline", 2, 0), ("decay", 2, 0))}
@@ -442,7 +460,7 @@ def test_cell_whose_process_is_killed_costs_itself_alone(tiny: Tiny, tmp_path: P
         shutil.rmtree(tmp_path / "runs" / "phantom-tiny" / cell.stem)
         cell.unlink()
     victim = new.pop(("decay", 1, 0))
-    words = study.words("hydra/launcher=process", "hydra.launcher.n_jobs=2")
+    words = study.words(*launcher)
     begun = subprocess.Popen(
         [sys.executable, "-m", "cxr_experiments.study", *words[1:]],
         cwd=tmp_path,

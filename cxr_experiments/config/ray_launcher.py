@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,8 +34,18 @@ _LOOK_S = 0.5
 # Read by Ray when it is imported.  Nothing is reported to its makers; a job sees the accelerators that it would see
 # alone, unless num_gpus says otherwise.
 _SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-# With this, a cluster of one machine listens on 127.0.0.1 alone, on Linux too.
-_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+def _own_settings() -> dict[str, str]:
+    """Of a cluster of this machine's own: it listens on 127.0.0.1 alone, on Linux too, and knows who started it.
+
+    Without a token of the sweep's own Ray would keep one in the home directory, for everyone to read.
+    """
+    return {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,7 @@ class RayLauncher(JobLauncher):
 def _cluster(asked: RayOptions) -> Iterator[Any]:
     """Ray, connected; a cluster of this machine's own has room for n_jobs, and ends with the block."""
     own = asked.address is None
-    for name, value in {**_SETTINGS, **(_LOOPBACK if own else {})}.items():
+    for name, value in {**_SETTINGS, **(_own_settings() if own else {})}.items():
         os.environ.setdefault(name, value)
     local: dict[str, Any] = {}
     if own:

@@ -38,7 +38,8 @@ def sync(home: Path, load_model: LoadModel, to: TrackingConfig | None = None) ->
     Args:
         home: CXR_HOME.
         load_model: called for the runs alone whose model MLflow lacks.
-        to: another place than where each run was told last; what no run's folder has goes there too.
+        to: another place than where each run was told last, also for runs of tracking=disabled; what no run's folder has
+            goes there too.
 
     Raises:
         TrackingError: `to` does not answer.
@@ -64,7 +65,7 @@ def sync(home: Path, load_model: LoadModel, to: TrackingConfig | None = None) ->
 
 def _send(folder: RunFolder, home: Path, load_model: LoadModel, to: TrackingConfig | None) -> Iterator[str]:
     trained, card = load_config(folder.file("config.yaml")).tracking, folder.file("card.json")
-    if trained.kind == "disabled" or not card.is_file() or read_state(folder).status == RUNNING:
+    if (trained.kind == "disabled" and to is None) or not card.is_file() or read_state(folder).status == RUNNING:
         return
     place = tracking.open_place(to or where_told(folder, home), home, folder.experiment_name)
     if place is None:
