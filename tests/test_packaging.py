@@ -62,6 +62,8 @@ def test_pinned_versions_cover_the_dependencies_and_name_no_registry() -> None:
         *project["optional-dependencies"]["cpu"],
         *project["optional-dependencies"]["server"],
         *project["optional-dependencies"]["dev"],
+        *project["optional-dependencies"]["ray"],
+        *project["optional-dependencies"]["slurm"],
     ]
     for requirement in named:
         name = re.match(r"[A-Za-z0-9_.-]+", requirement)

@@ -36,6 +36,8 @@ DOORS = {
     "pydicom": {"images/decode"},
     "requests": {"images/download", "record/tracking"},
     "urllib3": {"images/download"},
+    "ray": {"config/ray_launcher"},
+    "submitit": {"config/submitit_launcher"},
     "hydra": {"config", "commands"},
     "omegaconf": {"config", "commands"},
     "scipy": {"evidence"},
