@@ -20,7 +20,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -35,8 +35,6 @@ from cxr_experiments.config.worker import Errand, Outcome, do_errand, lines_pass
 from cxr_experiments.errors import ConfigError, RunError, Terminated, one_line
 
 _LOOK_S = 1.0
-# What submitit's controller on this machine takes to stop its job after Ctrl-C, which a terminal sends to it as well.
-_CONTROLLER_S = 2.5
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class SubmittedJob:
             if len(asked) == 1:
                 raise Terminated
 
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's, meant for the launcher, which cancels its jobs
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # submitit's controller sends it a second before SIGKILL
         for one in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(one, ask)
         try:
@@ -193,10 +191,23 @@ def _submitted(executor: Any, errands: Sequence[Errand]) -> list[Any]:
     if not errands:
         return []
     try:
-        with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # what sbatch says is in the error too
+        with _interrupts_held_back(), contextlib.redirect_stderr(io.StringIO()), executor.batch():
             return [executor.submit(SubmittedJob(errand)) for errand in errands]
     except _submitit().core.utils.FailedJobError as error:
-        raise RunError(f"the jobs were refused: {one_line(error)}") from error
+        raise RunError(f"the jobs were refused: {one_line(error)}") from error  # sbatch's own words
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """What is started meanwhile never hears of Ctrl-C in the terminal: the launcher does, as soon as this is over.
+
+    A controller of submitit's would end with a traceback, and kill its job after a second.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _tell(job: Any, place: int, ended: Ended) -> None:
@@ -226,12 +237,12 @@ def _cancel(jobs: Sequence[Any]) -> None:
         for array, job in first.items():
             type(job)(job.paths.folder, array).cancel(check=False)
         return
-    processes = [one for job in jobs for one in _family(int(job.job_id))]
-    psutil.wait_procs(processes, timeout=_CONTROLLER_S)  # a second Ctrl-C would make a controller leave its job behind
-    for job in jobs:
-        if not job.done():
-            job.cancel()
-    psutil.wait_procs(processes, timeout=GRACE_S + _CONTROLLER_S)
+    families = [_family(int(job.job_id)) for job in jobs]
+    for family in families:
+        for controller in family[:1]:  # hands it on to submitit's process, which stops its job and ends
+            controller.terminate()
+    for left in psutil.wait_procs([one for family in families for one in family], timeout=GRACE_S + 2)[1]:
+        left.kill()
 
 
 def _family(pid: int) -> list[psutil.Process]:
