@@ -280,6 +280,8 @@ def test_cluster_of_this_machine_listens_to_it_alone_and_ends_with_a_killed_laun
     open_to = {one.laddr.ip for child in family for one in child.net_connections() if one.status == psutil.CONN_LISTEN}
     assert open_to <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
     assert open_to
+    jobs = [read_state(one).attempt.pid for one in under_way(tmp_path)]
     sweep.kill()
     sweep.communicate(timeout=60)
-    wait_for(lambda: not any(is_alive(one.pid) for one in family), at_most_s=60)
+    wait_for(lambda: not any(map(is_alive, jobs)), at_most_s=30)
+    wait_for(lambda: not any(is_alive(one.pid) for one in family), at_most_s=180)  # Ray's agents look about at leisure
