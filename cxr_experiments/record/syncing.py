@@ -38,8 +38,8 @@ def sync(home: Path, load_model: LoadModel, to: TrackingConfig | None = None) ->
     Args:
         home: CXR_HOME.
         load_model: called for the runs alone whose model MLflow lacks.
-        to: another place than where each run was told last, also for runs of tracking=disabled; what no run's folder has
-            goes there too.
+        to: another place than where each run was told last, for runs of tracking=disabled as well; what no run's
+            folder has goes there too.
 
     Raises:
         TrackingError: `to` does not answer.
