@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from cxr_experiments.config.command_line import run_command, run_job
@@ -85,9 +86,10 @@ def model_and_example(path: Path) -> tuple[Any, Any]:
 
 
 def verb_first(words: list[str]) -> list[str]:
-    """`why run=ID` -> `what=why run=ID`."""
-    if words and "=" not in words[0] and not words[0].startswith("-"):
-        return [f"what={words[0]}", *words[1:]]
+    """`--cfg job why run=ID` -> `--cfg job what=why run=ID`."""
+    own = get_args_parser().parse_args(words).overrides  # tells `--cfg job` from a word; flags stand before
+    if own and "=" not in own[0]:
+        return [*words[: len(words) - len(own)], f"what={own[0]}", *own[1:]]
     return words
 
 
