@@ -12,7 +12,6 @@ go on unheard, and a preempted run would count as failed.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import re
@@ -160,7 +159,9 @@ def slurm_parameters(asked: SlurmOptions) -> dict[str, Any]:
 
 def _submitit() -> Any:
     """submitit is an extra: it may be absent, and has no types."""
-    return importlib.import_module("submitit")
+    import submitit
+
+    return submitit
 
 
 def _executor(cluster: str, errands: Sequence[Errand], max_num_timeout: int) -> Any:
