@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from cxr_experiments.config.command_line import run_command, run_job
@@ -86,10 +85,9 @@ def model_and_example(path: Path) -> tuple[Any, Any]:
 
 
 def verb_first(words: list[str]) -> list[str]:
-    """`--cfg job why run=ID` -> `--cfg job what=why run=ID`."""
-    own = get_args_parser().parse_args(words).overrides  # tells `--cfg job` from a word; flags stand before
-    if own and "=" not in own[0]:
-        return [*words[: len(words) - len(own)], f"what={own[0]}", *own[1:]]
+    """`why run=ID` -> `what=why run=ID`; flags stand behind."""
+    if words and "=" not in words[0] and not words[0].startswith("-"):
+        return [f"what={words[0]}", *words[1:]]
     return words
 
 
