@@ -250,6 +250,12 @@ def _end_left_behind(folder: Path) -> None:
 
 
 def _kill_group(leader: int) -> None:
-    """What has not ended with its leader; nobody else gets the number of a group that is not empty."""
+    """What has not ended with its leader, waited for: it holds the port until it is gone.
+
+    Nobody else gets the number of a group that is not empty.
+    """
+    deadline = time.monotonic() + _STOP_S
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGKILL)
+        while time.monotonic() < deadline:
+            os.killpg(leader, signal.SIGKILL)
+            time.sleep(_LOOK_S / 10)
