@@ -344,7 +344,7 @@ def test_login_is_asked_for_and_no_secret_is_kept_or_shown(open_home: Path, tmp_
         assert server.rows("select count(*) from runs where status = 'FINISHED'") == ["2"]
         answers_this_machine_alone(server)
         kept = [path for path in (*open_home.rglob("*"), *tmp_path.rglob("*")) if path.is_file() and path != file]
-        shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+        shown = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
         assert any(server.uri.rpartition(":")[2] in line and "basic-auth" in line for line in shown)
         for secret in (file.read_text(), user["MLFLOW_TRACKING_PASSWORD"], "s3cret-but-wrong"):
             assert not [path for path in kept if secret.encode() in path.read_bytes()]
