@@ -44,7 +44,7 @@ from cxr_experiments.errors import ConfigError, CxrError, Terminated
 Config = TypeVar("Config")
 TEXT_KEYS = (
     *("run", "experiment_name", "output", "data.root", "data.patient_regex", "model.builder", "tracking.uri"),
-    *("a", "b", "name_a", "name_b", "html", "heatmap", "mirror"),
+    *("a", "b", "name_a", "name_b", "html", "heatmap", "mirror", "csv", "name", "alias"),
     *(f"data.csv_{part}" for part in ("file", "path", "label", "patient", "split", "separator")),
 )
 EXIT_FOUND, EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143

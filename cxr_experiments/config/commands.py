@@ -54,12 +54,28 @@ class EvaluateConfig:
 class PredictConfig:
     """Ask a finished run about image files."""
 
-    run: str | None = free(None, "run id, or best: the lowest validation log loss of experiment_name")
+    run: str | None = free(
+        None, "run id; best: the lowest validation log loss of experiment_name; models:/NAME@ALIAS: from the registry"
+    )
     experiment_name: str | None = free(None, "for run=best")
-    images: tuple[str, ...] = free((), "image files; words without = are images too")
+    images: tuple[str, ...] = free((), "image files, folders of them, patterns; words without = are images too")
     json: bool = free(False, "one JSON line per image instead of a table")
+    csv: str | None = free(None, "new CSV file for the answers instead of a table, with a counter: for thousands")
     heatmap: str | None = free(None, "folder for one heat map per image: where the network looked")
     engine: str = choice("keras", ("keras", "litert"), "litert: without TensorFlow, after export run=ID")
+    tracking: TrackingConfig | None = None  # null: the registry of this home's own database
+
+
+@dataclass(frozen=True)
+class RegisterConfig:
+    """Put a finished run, or several as one network, into MLflow's model registry."""
+
+    run: str | None = free(None, "run id (or its first 6 digits or more); several as ID1,ID2 become one: their mean")
+    experiment_name: str | None = free(None, "of the run; with ensemble=true every finished run of it")
+    ensemble: bool = free(False, "the mean of these runs' probabilities as one network: runs that differ in seeds")
+    name: str | None = free(None, "what the model is called in the registry")
+    alias: str | None = free(None, "what shall point at this version, as champion; it leaves the version that has it")
+    tracking: TrackingConfig | None = None  # null: where the run was tracked at training
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +18,8 @@ from numpy.typing import NDArray
 from cxr_experiments.config.quiet import stderr_held_back
 from cxr_experiments.errors import RunError, one_line
 from cxr_experiments.images.manifest import num_cores
+from cxr_experiments.record.network import LogitFunction, Network
 from cxr_experiments.record.run_folder import RunFolder, read_json, write_json
-
-LogitFunction = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Network:
-    """A run's network, and what must be known to ask it.
-
-    Attributes:
-        predict: images (k, size, size, 1) uint8 -> logits (k,) float64.
-        size_px, resize: how an image is prepared for it.
-        classes: names of label 0 and label 1.
-        threshold: the probability from which on an image is called label 1.
-        run_id: of the run.
-    """
-
-    predict: LogitFunction
-    size_px: int
-    resize: str
-    classes: tuple[str, str]
-    threshold: float
-    run_id: str
 
 
 def network_file(folder: RunFolder) -> Path:
@@ -72,12 +50,13 @@ def read_export(folder: RunFolder) -> Network:
     try:
         first, second = map(str, told["classes"])
         about = int(told["image_size_px"]), str(told["resize"]), (first, second), float(told["threshold"])
+        synthetic = bool(told["synthetic"])
         same = told["sha256"] == hashlib.sha256(content).hexdigest()
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path.with_name('export.json')} is not what export writes: {one_line(repr(error))}") from error
     if not same:
         raise RunError(f"{path} is not the file that export.json beside it describes: export the run again")
-    return Network(litert_logits(content), *about, folder.run_id)
+    return Network(litert_logits(content), *about, folder.run_id, synthetic)
 
 
 def litert_logits(content: bytes) -> LogitFunction:

@@ -10,6 +10,16 @@ from cxr_experiments.record.tracking.place import (
     opening_lock,
     reach,
 )
+from cxr_experiments.record.tracking.registry import (
+    Entry,
+    Kept,
+    Version,
+    fetched,
+    find_version,
+    keep_version,
+    parse_version,
+    registry_of,
+)
 from cxr_experiments.record.tracking.runs import (
     RunCard,
     end_run,
@@ -26,17 +36,23 @@ from cxr_experiments.record.tracking.summaries import Summary, keep_summaries, k
 from cxr_experiments.record.tracking.told import Own, ToldRun, remove_doubles, told_run
 
 __all__ = [
+    "Entry",
+    "Kept",
     "Own",
     "RunCard",
     "Summary",
     "ToldRun",
     "TrackingPlace",
+    "Version",
     "carry_over",
     "end_run",
+    "fetched",
     "find_place",
+    "find_version",
     "has_answered",
     "headlines",
     "keep_summaries",
+    "keep_version",
     "keep_view",
     "load_client",
     "log_epoch",
@@ -46,7 +62,9 @@ __all__ = [
     "named_before",
     "open_place",
     "opening_lock",
+    "parse_version",
     "reach",
+    "registry_of",
     "remove_doubles",
     "reopen_run",
     "start_run",

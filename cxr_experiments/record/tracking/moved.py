@@ -7,7 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-_WHERE = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"))
+_WHERE = (
+    *(("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location")),
+    *(("model_versions", "source"), ("model_versions", "storage_location")),
+)
 
 
 def follow_move(home: Path) -> bool:

@@ -59,7 +59,9 @@ def told_run(place: TrackingPlace, own: Own) -> ToldRun | None:
             frozenset(metric.step for metric in client.get_metric_history(found, "val_loss")),
             frozenset(run.data.metrics),
             frozenset(_files(client, found, None)),
-            any(str(model.status) in ("READY", "LoggedModelStatus.READY") for model in models),
+            any(
+                model.name == "model" and str(model.status) in ("READY", "LoggedModelStatus.READY") for model in models
+            ),
         )
 
 

@@ -1,0 +1,1 @@
+"""The command `predict`: which network, which films, its answers, and where they go."""
