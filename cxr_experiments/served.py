@@ -34,7 +34,12 @@ class ServedNetwork:
 
         Returns:
             n rows: probability in [0, 1], label, and the frozen threshold that it was cut at.
+
+        Raises:
+            ValueError: images that were divided by 255: MLflow cuts the fractions off, and black films get answers too.
         """
+        if len(images) and images.max(axis=(1, 2, 3)).min() <= 1:
+            raise ValueError("an image holds nothing but 0 and 1: pixels are whole numbers from 0 to 255")
         batches = [images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE)]
         probabilities = [value for batch in batches for value in sigmoid(self.network.predict(batch)).tolist()]
         if not np.isfinite(probabilities).all():

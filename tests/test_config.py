@@ -20,6 +20,7 @@ from cxr_experiments.config.commands import (
     EvaluateConfig,
     PredictConfig,
     PreviewConfig,
+    RegisterConfig,
     RunsConfig,
     VerifyConfig,
 )
@@ -255,7 +256,10 @@ def owners_of() -> dict[str, set[str]]:
 def test_every_leaf_of_every_command_is_read_outside_config() -> None:
     owners = owners_of()
     named = {"study": {"study", "spec"}, "search": {"spec"}}
-    looking = (EvaluateConfig, PredictConfig, PreviewConfig, VerifyConfig, DownloadConfig, CompareConfig, RunsConfig)
+    looking = (
+        *(EvaluateConfig, PredictConfig, RegisterConfig, PreviewConfig, VerifyConfig, DownloadConfig),
+        *(CompareConfig, RunsConfig),
+    )
     for schema in (ExperimentConfig, StudyConfig, SearchConfig, AppConfig, *looking):
         for leaf in leaf_keys(schema):
             section, name = ["config", *leaf.split(".")][-2:]

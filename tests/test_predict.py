@@ -15,7 +15,7 @@ from cxr_experiments.config.compose import load_config
 from cxr_experiments.evidence.evaluation import read_predictions, read_scores
 from cxr_experiments.images.decode import encode_png
 from cxr_experiments.images.manifest import load_pixels, read_manifest
-from cxr_experiments.predict import heatmap_name
+from cxr_experiments.predict.heatmaps import heatmap_name
 from cxr_experiments.record.run_folder import FINISHED, RunFolder, all_runs, read_state
 
 

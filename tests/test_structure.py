@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "record": {"record", "images", "evidence", "config", "errors"},
     "commands": {*WINGS, "config", "errors"},
 }
-MAY_CALL = {"study": ("train", "evaluate"), "search": ("train",)}  # the commands that run others
+# The commands that run others; `register` asks `evaluate` which runs may be one network, and at which threshold.
+MAY_CALL = {"study": ("train", "evaluate"), "search": ("train",), "register": ("evaluate",)}
 DOORS = {
     "tensorflow": {"learning"},
     "keras": {"learning"},

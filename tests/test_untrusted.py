@@ -26,7 +26,7 @@ from cxr_experiments.errors import ConfigError, RunError, TrackingError, one_lin
 from cxr_experiments.evaluate.__main__ import evaluate_runs
 from cxr_experiments.learning.trainer import load_model
 from cxr_experiments.learning.trainer.states import write_state
-from cxr_experiments.predict import predict_images
+from cxr_experiments.predict.__main__ import predict_images
 from cxr_experiments.record import tracking
 from cxr_experiments.record.attempt import machine
 from cxr_experiments.record.mending import mend

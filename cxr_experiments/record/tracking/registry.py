@@ -239,7 +239,7 @@ def _save(path: Path, kept: Any, entry: Entry, network: Path) -> None:
             kept.artifact_location, kept.source_run_id, model_uuid=kept.model_id, model_id=kept.model_id
         ),
         signature=ModelSignature(inputs=images, outputs=answers),
-        input_example=np.zeros((1, *entry.image_shape), np.uint8),
+        input_example=np.linspace(0, 255, np.prod(entry.image_shape), dtype=np.uint8).reshape(1, *entry.image_shape),
         pip_requirements=list(entry.requirements),
     )
     (path / CARD_FILE).write_text(entry.card, encoding="utf-8")
