@@ -6,7 +6,8 @@
     evidence    predictions -> metrics with intervals
     record      run folder, MLflow, figures
 
-Commands: python -m cxr_experiments.{train,evaluate,predict,preview,verify,study,search,compare,runs,reproduce,download}
+Commands: python -m cxr_experiments.{train,evaluate,predict,preview,verify,study,search,compare,runs,reproduce,download,
+    export,register}
 """
 
 __version__ = "0.1.0"

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import re
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Command, Sweep
+from numpy.typing import NDArray
 from PIL import Image
 
 from cxr_experiments.config.compose import load_config
+from cxr_experiments.errors import ConfigError
 from cxr_experiments.evidence.evaluation import read_predictions, read_scores
+from cxr_experiments.evidence.metrics import sigmoid
 from cxr_experiments.images.decode import encode_png
 from cxr_experiments.images.manifest import load_pixels, read_manifest
+from cxr_experiments.predict.asking import BATCH_SIZE, answers
+from cxr_experiments.predict.films import named_films
 from cxr_experiments.predict.heatmaps import heatmap_name
+from cxr_experiments.predict.telling import new_file, shown, tell_csv
+from cxr_experiments.record.network import Network
 from cxr_experiments.record.run_folder import FINISHED, RunFolder, all_runs, read_state
 
 
@@ -152,3 +164,124 @@ def test_runs_leave_heat_maps_that_say_what_they_are_worth(sweep: Sweep) -> None
         with Image.open(one.file("figures/val_heatmaps.png")) as picture:
             picture.load()
     assert sweep.said.out.count("heat maps in figures/val_heatmaps.png: not validated on this model") == len(folders)
+
+
+def brightness(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """A network whose logit is the mean gray value less 100."""
+    return np.asarray(images.mean(axis=(1, 2, 3)) - 100.0, dtype=np.float64)
+
+
+def gray_films(place: Path, count: int) -> list[str]:
+    """Films of one gray value each, their number."""
+    for number in range(count):
+        encode_png(place / f"{number:04d}.png", np.full((20, 20), number, np.uint8))
+    return sorted(str(path) for path in place.iterdir())
+
+
+@pytest.mark.parametrize("count", [1, BATCH_SIZE, 5 * BATCH_SIZE + 3])
+def test_each_film_of_many_gets_its_own_answer_in_order(count: int, tmp_path: Path) -> None:
+    films = gray_films(tmp_path, count)
+    broken = set(films[3::7])
+    for film in broken:
+        Path(film).write_bytes(b"\x89PNG\r\n\x1a\n cut")
+    films.insert(count // 2, films[0])  # named twice, answered twice
+    network = Network(brightness, 16, "squash", ("LOW", "HIGH"), 0.5, "a" * 12, synthetic=False)
+    found = list(answers(network, films))
+    assert [one["image"] for one in found] == films
+    for one in found:
+        assert ("error" in one) == (one["image"] in broken)
+        if "error" not in one:
+            logit = np.array([int(Path(one["image"]).stem) - 100.0])
+            assert one["probability"] == pytest.approx(float(sigmoid(logit)[0]))
+            assert one["label"] == ("HIGH" if logit[0] >= 0 else "LOW")
+
+
+def test_films_are_prepared_while_the_network_works(tmp_path: Path) -> None:
+    """The second batch is there when the first one has been asked about: nobody waits for its decoding."""
+    films, seen = gray_films(tmp_path, 2 * BATCH_SIZE), []
+
+    def slow(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        if not seen:
+            time.sleep(1.0)
+            for film in films:
+                os.unlink(film)
+        seen.append(len(images))
+        return brightness(images)
+
+    network = Network(slow, 16, "squash", ("LOW", "HIGH"), 0.5, "a" * 12, synthetic=False)
+    found = list(answers(network, films))
+    assert seen == [BATCH_SIZE, BATCH_SIZE]
+    assert not [one for one in found if "error" in one]
+
+
+def test_folders_are_walked_and_patterns_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "b/2.png",
+        "b/1.JPG",
+        "b/deep/IM000001",
+        "b/.DS_Store",
+        "b/notes.txt",
+        "a.png",
+        "[x].png",
+        "empty/x.md",
+    ):
+        Path(name).parent.mkdir(exist_ok=True, parents=True)
+        Path(name).touch()
+    (tmp_path / "b" / "around").symlink_to(tmp_path / "b")
+    walked = ["b/1.JPG", "b/2.png", "b/deep/IM000001"]
+    assert named_films(["b"]) == walked
+    assert named_films(["a.png", "b", "a.png"]) == ["a.png", *walked, "a.png"]
+    assert named_films(["b/*.png"]) == ["b/2.png"]
+    assert named_films(["b/d*"]) == ["b/deep/IM000001"], "a folder that a pattern fits is walked"
+    assert named_films(["[x].png", "none*.png"]) == ["[x].png", "none*.png"], "a file of that name; a pattern of none"
+    with pytest.raises(ConfigError, match="the folder empty holds no JPEG, PNG or DICOM file"):
+        named_films(["a.png", "empty"])
+
+
+def test_answers_stand_in_a_new_csv_file_when_all_are_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = new_file(str(tmp_path / "answers.csv"))
+    odd = os.fsdecode(b'films/\xff "a",\n b\r.png')
+    good = {"image": odd, "probability": 0.1 + 0.2, "label": "LOW", "threshold": 0.5, "run": "a" * 12}
+
+    def asked() -> Iterator[dict[str, Any]]:
+        yield good
+        assert not path.exists(), "nobody takes half of the answers for all of them"
+        yield {"image": "films/x\x1b[31m.png", "error": "empty file (0 bytes)"}
+
+    assert tell_csv(asked(), path, 2, mark="SYNTHETIC ") == 1
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first == {**{name: str(value) for name, value in good.items()}, "error": ""}
+    assert second["error"] == "empty file (0 bytes)"
+    said = capsys.readouterr()
+    assert said.err == "-  could not be read  films/x\\x1b[31m.png: empty file (0 bytes)\n"
+    assert re.match(r"SYNTHETIC 2 films in .* a second\): 1 LOW, 1 could not be read; ", said.out)
+    assert shown(odd).isprintable()
+    assert list(tmp_path.iterdir()) == [path]
+    for named, told in ((str(path), "is there already"), (str(tmp_path / "no" / "a.csv"), "there is no folder")):
+        with pytest.raises(ConfigError, match=told):
+            new_file(named)
+
+
+def test_folder_with_broken_files_is_answered_to_its_end(
+    sweep: Sweep, folder: RunFolder, films: dict[str, Path], command: Command, tmp_path: Path
+) -> None:
+    place = tmp_path / "films"
+    place.mkdir()
+    for number, path in enumerate(films.values()):
+        (place / f"{2 * number}.png").write_bytes(path.read_bytes())
+        (place / f"{2 * number + 1}.png").write_bytes(path.read_bytes()[:-40])
+    words = (f"run={folder.run_id}", f"csv={tmp_path}/answers.csv", str(place))
+    said = command("predict", *words, home=sweep.home)
+    assert said.status == 2
+    with (tmp_path / "answers.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [str(place / f"{number}.png") for number in range(6)]
+    assert [bool(row["error"]) for row in rows] == [False, True] * 3
+    kept = read_predictions(folder.predictions("val"))
+    expected = dict(zip(kept.image_id.tolist(), kept.probability.tolist(), strict=True))
+    assert [float(row["probability"]) for row in rows[::2]] == pytest.approx([expected[one] for one in films], abs=1e-6)
+    assert sum("could not be read  " in line for line in said.err.splitlines()) == 3
+    assert said.err.splitlines()[-1] == "predict: 3 of 6 images could not be read"
+    assert said.out.startswith("SYNTHETIC 6 films in ")

@@ -27,7 +27,7 @@ def named_films(words: Sequence[str]) -> list[str]:
 def _films_of(word: str) -> Iterator[str]:
     found = [word]
     if glob.has_magic(word) and not os.path.lexists(word):
-        found = sorted(glob.glob(word, recursive=True)) or found
+        found = sorted(glob.glob(word)) or found
     for name in found:
         if os.path.isdir(name):
             yield from _walked(name)
