@@ -45,12 +45,13 @@ def register_network(config: RegisterConfig) -> None:
     from cxr_experiments.record import tracking
     from cxr_experiments.record.model_card import model_card
     from cxr_experiments.record.registered import digest_of, keep_network, network_told
+    from cxr_experiments.record.run_folder import mlflow_run_id
 
     together = frozen_together(folders, config)
     one, judged = answering(together), judged_together(together)
     place, told = registry_place(config, folders[0]), network_told(one)
     card = model_card(str(config.name), one, judged)
-    entry = entry_of(config, one, card, digest_of(told), mlflow_id_in(together.place))
+    entry = entry_of(config, one, card, digest_of(told), mlflow_run_id(together.place))
     with tempfile.TemporaryDirectory(prefix="cxr-register-") as scratch:
         network = Path(scratch) / "network"
         keep_network(network, one, told)
@@ -134,13 +135,6 @@ def registry_place(config: RegisterConfig, first: RunFolder) -> TrackingPlace:
     if place is None:
         raise ConfigError("tracking=disabled has no registry: name tracking=local or tracking=server tracking.uri=...")
     return place
-
-
-def mlflow_id_in(place: RunFolder) -> str:
-    """MLflow's id of the run, or of the ensemble's run where it was evaluated; "" without one."""
-    from cxr_experiments.record.run_folder import mlflow_run_id
-
-    return mlflow_run_id(place)
 
 
 def entry_of(config: RegisterConfig, one: Answering, card: str, digest: str, mlflow_id: str) -> Entry:

@@ -7,7 +7,6 @@ In: a folder with the network, a card, what it is called.  Out: a version that `
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -123,7 +122,6 @@ def fetched(registry: TrackingConfig, version: Version, home: Path) -> Iterator[
             client = client_of(uri)
             number = version.number or client.get_model_version_by_alias(version.name, version.alias).version
             location = client.get_model_version_download_uri(version.name, str(number))
-            os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
             place = download_artifacts(artifact_uri=f"{location}/data/network", dst_path=folder, tracking_uri=uri)
             remember(registry, home)
         yield Path(place)
@@ -168,7 +166,6 @@ def shortened(card: str) -> str:
 
 def _same(client: MlflowClient, name: str, digest: str) -> ModelVersion | None:
     """The oldest whole version under the name with this digest."""
-    name = name.replace("'", "")
     found = client.search_model_versions(f"name = '{name}' and tags.`cxr.digest` = '{digest}'")
     return min((one for one in found if one.status == "READY"), key=lambda one: int(one.version), default=None)
 
