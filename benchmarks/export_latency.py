@@ -82,7 +82,7 @@ def warm(engine: str, run_id: str) -> dict[str, float]:
     import numpy as np
 
     from cxr_experiments.config.compose import home
-    from cxr_experiments.predict import asked_network
+    from cxr_experiments.predict.chosen import asked_network
     from cxr_experiments.record.run_folder import find_run
 
     network = asked_network(find_run(home() / "runs", run_id, None), engine)

@@ -33,7 +33,7 @@ from cxr_experiments.errors import ConfigError, LeakageError, RunError
 from cxr_experiments.evidence.evaluation import Predictions
 from cxr_experiments.evidence.similar import SAME, similar_films
 from cxr_experiments.evidence.stats import proportion_interval
-from cxr_experiments.predict import predict_images
+from cxr_experiments.predict.__main__ import predict_images
 from cxr_experiments.record.answers import network_of
 
 OWN = "http://127.0.0.1:5001"

@@ -23,10 +23,10 @@ from cxr_experiments.evidence.evaluation import read_predictions, read_scores
 from cxr_experiments.evidence.metrics import sigmoid
 from cxr_experiments.images.decode import encode_png
 from cxr_experiments.images.manifest import load_pixels, read_manifest
-from cxr_experiments.predict.asking import BATCH_SIZE, answers
 from cxr_experiments.predict.films import named_films
 from cxr_experiments.predict.heatmaps import heatmap_name
 from cxr_experiments.predict.telling import new_file, shown, tell_csv
+from cxr_experiments.record.answers import BATCH_SIZE, answers
 from cxr_experiments.record.network import Network
 from cxr_experiments.record.run_folder import FINISHED, RunFolder, all_runs, read_state
 

@@ -27,8 +27,8 @@ from cxr_experiments.learning import heatmap
 from cxr_experiments.learning.trainer import load_model, logit_function
 from cxr_experiments.record.answers import answer_of, asked_logits, is_synthetic, network_of
 from cxr_experiments.record.explanations import Worth, read_worth
-from cxr_experiments.record.exported import Network
 from cxr_experiments.record.figures import ExplainedFilm, FilmPictures, film_pictures
+from cxr_experiments.record.network import Network
 from cxr_experiments.record.results import read_threshold
 from cxr_experiments.record.run_folder import RunFolder, read_json, read_told
 

@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 
 from cxr_experiments.config.command_line import run_command, run_job, words_as_images
 from cxr_experiments.config.commands import PredictConfig
-from cxr_experiments.config.compose import CONF_DIR, register
+from cxr_experiments.config.compose import CONF_DIR, home, register
 from cxr_experiments.errors import ConfigError, DataError
-from cxr_experiments.predict.chosen import asked_network, chosen_run, in_registry, registered_network
+from cxr_experiments.predict.chosen import asked_network, in_registry, registered_network
 
 register("predict_schema", PredictConfig)
 
@@ -32,13 +32,13 @@ def predict_images(config: PredictConfig) -> None:
         TrackingError: the model registry does not have what is asked for, or does not answer.
         DataError: some films could not be read; raised after all the others have been answered.
     """
-    from cxr_experiments.predict.asking import answers
     from cxr_experiments.predict.films import named_films
     from cxr_experiments.predict.telling import new_file, tell_csv, tell_lines
+    from cxr_experiments.record.answers import answers, chosen_run
 
     refuse_contradictions(config)
     output = new_file(config.csv) if config.csv is not None else None
-    folder = None if in_registry(config) else chosen_run(config)
+    folder = None if in_registry(config) else chosen_run(home() / "runs", config.run, config.experiment_name)
     films = named_films(config.images)
     network = asked_network(folder, config.engine) if folder else registered_network(config)
     mark = "SYNTHETIC " if network.synthetic else ""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_experiments.config.compose import load_config
 from cxr_experiments.errors import ConfigError, RunError
-from cxr_experiments.predict.chosen import is_synthetic
 
 if TYPE_CHECKING:
     from cxr_experiments.record.run_folder import RunFolder
@@ -46,6 +45,7 @@ def with_heatmaps(folder: RunFolder, asked: Iterator[dict[str, Any]], place: Pat
     from cxr_experiments.images.prepare import prepare_bytes
     from cxr_experiments.learning import heatmap
     from cxr_experiments.learning.trainer import load_model
+    from cxr_experiments.record.answers import is_synthetic
     from cxr_experiments.record.explanations import read_worth
     from cxr_experiments.record.figures import Caption, ExplainedFilm, draw_explained
     from cxr_experiments.record.results import read_threshold

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +19,15 @@ import numpy as np
 from cxr_experiments.config.compose import load_config
 from cxr_experiments.errors import BadImageError, ConfigError, RunError
 from cxr_experiments.evidence.metrics import sigmoid
-from cxr_experiments.images.decode import read_image_bytes
+from cxr_experiments.images.decode import Gray, read_image_bytes
+from cxr_experiments.images.manifest import num_cores
 from cxr_experiments.images.prepare import prepare_bytes
+from cxr_experiments.images.threads import in_order
 from cxr_experiments.record import run_folder
-from cxr_experiments.record.exported import LogitFunction, Network
+from cxr_experiments.record.network import LogitFunction, Network
 from cxr_experiments.record.run_folder import RunFolder
 
-BATCH_SIZE = 32
+BATCH_SIZE = 32  # half of what `in_order` prepares ahead: the next batch is ready when the network is
 
 
 def is_synthetic(folder: RunFolder) -> bool:
@@ -76,15 +81,23 @@ def network_of(folder: RunFolder, predict: LogitFunction) -> Network:
 
     data = load_config(folder.file("config.yaml")).data
     threshold = read_threshold(folder).value
-    return Network(predict, data.image_size_px, data.resize, data.classes, threshold, folder.run_id)
+    about = data.image_size_px, data.resize, data.classes, threshold, folder.run_id
+    return Network(predict, *about, synthetic=is_synthetic(folder))
 
 
-def answers(network: Network, images: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """One answer per image: probability, label, threshold and run, or the reason why there is none."""
-    for start in range(0, len(images), BATCH_SIZE):
-        batch = images[start : start + BATCH_SIZE]
-        found = asked_logits(network, batch, read_file)
-        yield from (answer_of(network, image, found[image]) for image in batch)
+def answers(network: Network, films: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """One answer per film, in order: probability, label, threshold and run, or the reason why there is none.
+
+    Reading and decoding free the interpreter lock, and so does the network: both use all cores at the same time.
+
+    Raises:
+        RunError: a logit is not finite.
+    """
+    with closing(in_order(partial(_square, network, read_file), films, num_threads=num_cores())) as squares:
+        named = zip(films, squares, strict=True)
+        while batch := list(islice(named, BATCH_SIZE)):
+            logits = _logits(network, [square for _, square in batch])
+            yield from (answer_of(network, film, found) for (film, _), found in zip(batch, logits, strict=True))
 
 
 def read_file(image: str) -> bytes:
@@ -107,17 +120,25 @@ def asked_logits(network: Network, images: Sequence[str], read: Callable[[str], 
     Raises:
         RunError: a logit is not finite.
     """
-    prepared: dict[str, Any] = {}
-    found: dict[str, float | str] = {}
-    for image in images:
-        try:
-            prepared[image] = prepare_bytes(read(image), size_px=network.size_px, resize=network.resize)
-        except BadImageError as error:
-            found[image] = str(error)
-    logits = network.predict(np.stack(list(prepared.values()))) if prepared else np.zeros(0)
+    return dict(zip(images, _logits(network, [_square(network, read, image) for image in images]), strict=True))
+
+
+def _square(network: Network, read: Callable[[str], bytes], image: str) -> Gray | str:
+    """(size, size, 1) uint8 as the network takes it, or why the file is no film."""
+    try:
+        return prepare_bytes(read(image), size_px=network.size_px, resize=network.resize)
+    except BadImageError as error:
+        return str(error)
+
+
+def _logits(network: Network, squares: Sequence[Gray | str]) -> list[float | str]:
+    """The logit of each square; reasons stay what they are."""
+    films = [square for square in squares if not isinstance(square, str)]
+    logits = network.predict(np.stack(films)) if films else np.zeros(0)
     if not np.isfinite(logits).all():
         raise RunError(f"run {network.run_id} gives a logit that is not finite: its weights are not usable")
-    return found | dict(zip(prepared, logits.tolist(), strict=True))
+    found = iter(logits.tolist())
+    return [square if isinstance(square, str) else next(found) for square in squares]
 
 
 def answer_of(network: Network, image: str, found: float | str) -> dict[str, Any]:
@@ -128,7 +149,7 @@ def answer_of(network: Network, image: str, found: float | str) -> dict[str, Any
     return {
         "image": image,
         "probability": probability,
-        "label": network.classes[int(probability >= network.threshold)],
+        "label": network.label_of(probability),
         "threshold": network.threshold,
         "run": network.run_id,
     }
