@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import Command, Said
 
+pytestmark = pytest.mark.long
+
 PLANTED = """\
 question: Is a planted effect found, and a planted null left alone?
 baseline:

@@ -196,6 +196,7 @@ def finished_in_mlflow(home: Path) -> int:
     return len(client.search_runs(known, wanted))
 
 
+@pytest.mark.long
 def test_killed_job_costs_itself_alone_and_is_all_that_is_trained_again(tmp_path: Path, command: Command) -> None:
     words = ("seed=0,1,2", *SMALL)
     sweep = begun(tmp_path, *words)

@@ -473,7 +473,17 @@ def test_data_are_read_by_the_version_that_made_them(tmp_path: Path, monkeypatch
 
 
 def test_make_server_is_the_command() -> None:
-    words = ["make", "-n", "-o", "install", "server", "PORT=5011", "LOGIN=true", "CXR_HOME=/x y"]
+    words = [
+        "make",
+        "--no-print-directory",
+        "-n",
+        "-o",
+        "install",
+        "server",
+        "PORT=5011",
+        "LOGIN=true",
+        "CXR_HOME=/x y",
+    ]
     recipe = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert recipe.strip() == "CXR_HOME='/x y' .venv/bin/python -m cxr_experiments.server port=5011 login=true"
 

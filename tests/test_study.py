@@ -412,6 +412,7 @@ def test_study_that_was_stopped_goes_on_where_it_was(tiny: Tiny, tmp_path: Path,
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.long
 def test_joblib_trains_cells_in_other_processes_bit_for_bit_and_failures_are_told(
     tiny: Tiny, tmp_path: Path, command: Command
 ) -> None:

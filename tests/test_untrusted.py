@@ -31,7 +31,7 @@ from cxr_experiments.record import tracking
 from cxr_experiments.record.attempt import machine
 from cxr_experiments.record.mending import mend
 from cxr_experiments.record.results import read_threshold
-from cxr_experiments.record.run_folder import RunFolder, all_runs, read_json_lines
+from cxr_experiments.record.run_folder import RunFolder, all_runs, read_json, read_json_lines
 from cxr_experiments.record.syncing import sync
 from cxr_experiments.record.tracking.known import remember
 from cxr_experiments.runs import model_and_example
@@ -227,9 +227,16 @@ def test_server_that_only_a_foreign_config_names_is_told_nothing(
         threading.Thread(target=server.serve_forever, daemon=True).start()
         uri, home = f"http://127.0.0.1:{server.server_port}", foreign.path.parents[2]
         elsewhere = TrackingConfig("server", uri)
-        config = load_config(foreign.file("config.yaml"))
-        for told_to in (elsewhere, TrackingConfig("local", uri), TrackingConfig("local", f"sqlite:///{home}/x.db")):
+        config, twin = load_config(foreign.file("config.yaml")), read_json(foreign.file("mlflow.json"))
+        untold = {name: value for name, value in twin.items() if name != "uri"}
+        for told_to, where in (
+            (TrackingConfig(), {"uri": uri}),  # as after `runs sync tracking=server`
+            (TrackingConfig("local", uri), {}),
+            (TrackingConfig("local", f"sqlite:///{home}/x.db"), {}),
+            (elsewhere, {}),
+        ):
             write_config(foreign.file("config.yaml"), replace(config, tracking=told_to))
+            foreign.file("mlflow.json").write_text(json.dumps(untold | where))
             with pytest.raises(TrackingError, match="which no command here has named and reached, so nothing was sent"):
                 evaluate_runs(EvaluateConfig(run=foreign.run_id))
             (line,) = sync(home, model_and_example)
