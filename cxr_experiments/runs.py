@@ -30,6 +30,7 @@ def look_after(config: RunsConfig) -> None:
         ConfigError: `why` without a run, or `sync` to nowhere.
         RunError: no such run, or more than one.
     """
+    from cxr_experiments.record import tracking
     from cxr_experiments.record.mending import mend
     from cxr_experiments.record.syncing import sync
 
@@ -42,6 +43,7 @@ def look_after(config: RunsConfig) -> None:
             "runs sync tracking=disabled: expected tracking=server tracking.uri=http://host:port, or local"
         )
     else:
+        tracking.wait_longer()
         say_each("send to MLflow", sync(home(), model_and_example, config.tracking))
 
 

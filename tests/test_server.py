@@ -263,12 +263,14 @@ def test_server_that_is_killed_while_eight_log_has_every_row_it_answered_for(ope
         for one in (psutil.Process(server.process.pid), *server.processes()):
             one.kill()
         server.process.wait()
-        for _, process in loggers:
-            assert "MLflow at http://127.0.0.1" in process.communicate(timeout=120)[1]
+        for _, process in loggers:  # a fast one may have been through
+            error = process.communicate(timeout=120)[1]
+            assert process.returncode == 0 or "MLflow at http://127.0.0.1" in error, error
+        assert any(process.returncode for _, process in loggers), "nobody was cut off"
         server.start()
         for home, _ in loggers:
             epochs, (rows,) = answered(home), server.rows(per_run.format(home.name))
-            assert 20 <= epochs < NUM_EPOCHS
+            assert 20 <= epochs <= NUM_EPOCHS
             assert int(rows) in (NUM_METRICS * epochs, NUM_METRICS * (epochs + 1)), "the last may have had no answer"
         before, began = server.rows("select count(*) from metrics"), time.monotonic()
         loggers = eight_loggers(tmp_path / "whole", server.uri)

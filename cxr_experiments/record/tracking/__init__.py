@@ -9,6 +9,7 @@ from cxr_experiments.record.tracking.place import (
     open_place,
     opening_lock,
     reach,
+    wait_longer,
 )
 from cxr_experiments.record.tracking.registry import (
     Entry,
@@ -70,4 +71,5 @@ __all__ = [
     "start_run",
     "tag_run",
     "told_run",
+    "wait_longer",
 ]

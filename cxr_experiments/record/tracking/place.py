@@ -195,6 +195,11 @@ def client_of(uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
+def wait_longer() -> None:
+    """For a process that trains nothing meanwhile: a busy server may take a minute over an answer."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+
+
 @contextmanager
 def door(uri: str) -> Iterator[None]:
     """Every error of MLflow, its database and its network becomes one TrackingError without credentials."""
