@@ -116,6 +116,7 @@ def test_home_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     assert "CXR_HOME" in line
 
 
+@pytest.mark.long
 def test_memory_that_is_refused_fails_the_run_in_one_line(tmp_path: Path, command: Command) -> None:
     """TensorFlow's own refusal: a layer of 64 TiB."""
     (tmp_path / "huge.py").write_text(

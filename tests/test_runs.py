@@ -207,6 +207,7 @@ def test_lost_epoch_and_file_are_sent_alone(sweep: Sweep, tmp_path: Path, comman
     assert histories(home) == before
 
 
+@pytest.mark.long
 def test_test_results_that_mlflow_missed_are_sent(sweep: Sweep, tmp_path: Path, command: Command) -> None:
     home = shutil.copytree(sweep.home, tmp_path / "home")
     folder = next(one for one in all_runs(home / "runs") if read_state(one).status == FINISHED)

@@ -39,6 +39,7 @@ WHOLE = replace(
     augmentation=AugmentationConfig(rotation_degrees=10.0, contrast_fraction=0.2),
     training=replace(CONFIG.training, epochs=5, patience=0),
 )
+LONG = ("sgd with momentum under a cosine", "averaged weights")
 VARIED: dict[str, dict[str, Any]] = {
     "adam": {},
     "sgd with momentum under a cosine": {
@@ -78,7 +79,10 @@ def told(model: Any, done: Trained) -> tuple[list[Any], list[bytes], int]:
     return history, [weight.tobytes() for weight in model.get_weights()], done.best_epoch
 
 
-@pytest.mark.parametrize("changed", VARIED.values(), ids=VARIED)
+@pytest.mark.parametrize(
+    "changed",
+    [pytest.param(VARIED[name], id=name, marks=[pytest.mark.long] * (name in LONG)) for name in VARIED],
+)
 def test_stopped_training_ends_bit_for_bit_like_one_that_never_stopped(changed: dict[str, Any], tmp_path: Path) -> None:
     config = replace(WHOLE, **changed)
     expected = told(*trained(config, None))
