@@ -259,6 +259,7 @@ def test_server_that_is_killed_while_eight_log_has_every_row_it_answered_for(ope
         loggers = eight_loggers(tmp_path / "killed", server.uri)
         deadline = time.monotonic() + 300
         while min(answered(home) for home, _ in loggers) < 20 and time.monotonic() < deadline:
+            assert not any(process.poll() for _, process in loggers), [p.communicate() for _, p in loggers if p.poll()]
             time.sleep(0.05)
         for one in (psutil.Process(server.process.pid), *server.processes()):
             one.kill()

@@ -73,7 +73,7 @@ class Door:
             protocol_version = "HTTP/1.1"
 
             def do_any(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0))) + self.chunks()
                 if door.mode == "hang":
                     door.closed.wait(600)
                     self.close_connection = True
@@ -81,6 +81,16 @@ class Door:
                     self.answer(500, b"an error of the test's")
                 else:
                     door.hand_on(self, body)
+
+            def chunks(self) -> bytes:
+                """A body without a length: so requests sends an empty file."""
+                parts = []
+                if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+                    while size := int(self.rfile.readline().split(b";")[0], 16):
+                        parts.append(self.rfile.read(size))
+                        self.rfile.readline()
+                    self.rfile.readline()
+                return b"".join(parts)
 
             def answer(self, status: int, body: bytes) -> None:
                 self.send_response(status)
@@ -100,7 +110,8 @@ class Door:
 
     def hand_on(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
         connection = HTTPConnection("127.0.0.1", self.behind.port, timeout=60)
-        headers = {name: value for name, value in handler.headers.items() if name.lower() != "host"}
+        own = ("host", "content-length", "transfer-encoding")
+        headers = {name: value for name, value in handler.headers.items() if name.lower() not in own}
         try:
             connection.request(handler.command, handler.path, body, headers)
             answer = connection.getresponse()
