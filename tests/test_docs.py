@@ -87,7 +87,9 @@ def test_quick_start_runs_as_it_stands(tmp_path: Path, command: Command) -> None
         said = command(*(word.replace("ID", done[-1]) if word == "run=ID" else word for word in words), home=tmp_path)
         assert said.status == 0, (words, said.err)
     assert (tmp_path / "results" / "demo" / "validation" / "report.html").is_file()
-    assert len(all_runs(tmp_path / "runs", "phantom-demo")) == 6
+    assert len(all_runs(tmp_path / "runs", "phantom-demo")) == 6 + 8, (
+        "two poolings by three seeds, and the study's cells"
+    )
 
 
 def test_worked_example_of_an_option_works(tmp_path: Path) -> None:
