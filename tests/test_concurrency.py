@@ -18,7 +18,6 @@ from conftest import SMALL, Command, Sweep
 
 from cxr_experiments.record.run_folder import FINISHED, all_runs, read_state
 
-pytestmark = pytest.mark.fault
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -38,6 +37,7 @@ def rows(home: Path, query: str) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.long
+@pytest.mark.fault
 def test_eight_processes_on_an_empty_project_all_finish(tmp_path: Path) -> None:
     """No database, no store; six want runs of their own, two want the same one."""
     seeds = [0, 0, 1, 2, 3, 4, 5, 6]

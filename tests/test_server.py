@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pwd
@@ -263,7 +262,7 @@ def test_server_that_is_killed_while_eight_log_has_every_row_it_answered_for(ope
             assert not any(process.poll() for _, process in loggers), [p.communicate() for _, p in loggers if p.poll()]
             time.sleep(0.05)
         for one in (psutil.Process(server.process.pid), *server.processes()):
-            with contextlib.suppress(psutil.NoSuchProcess):  # PostgreSQL's end with the first of them
+            with suppress(psutil.NoSuchProcess):  # PostgreSQL's end with the first of them
                 one.kill()
         server.process.wait()
         for _, process in loggers:  # a fast one may have been through
