@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from cxr_experiments.config.command_line import run_command, run_job
 from cxr_experiments.config.commands import EvaluateConfig, RegisterConfig
-from cxr_experiments.config.compose import CONF_DIR, home, load_config, register
+from cxr_experiments.config.compose import CONF_DIR, home, register
 from cxr_experiments.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -122,16 +122,16 @@ def judged_together(together: Together) -> Judged:
 
 
 def registry_place(config: RegisterConfig, first: RunFolder) -> TrackingPlace:
-    """MLflow where it is named, else where the first run was tracked.
+    """MLflow where it is named, else where the first run was told last.
 
     Raises:
         ConfigError: nowhere.
         TrackingError: it does not answer, or only the run's own config names it.
     """
     from cxr_experiments.record import tracking
+    from cxr_experiments.record.twin_in_mlflow import where_told
 
-    told_to = config.tracking or tracking.named_before(load_config(first.file("config.yaml")).tracking, home())
-    place = tracking.open_place(told_to, home(), first.experiment_name)
+    place = tracking.open_place(config.tracking or where_told(first, home()), home(), first.experiment_name)
     if place is None:
         raise ConfigError("tracking=disabled has no registry: name tracking=local or tracking=server tracking.uri=...")
     return place

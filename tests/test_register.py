@@ -214,7 +214,7 @@ def assert_card(card: str, run: RunFolder) -> None:
     threshold = json.loads(run.file("threshold.json").read_text())
     for text in ("Not a medical device", "SYNTHETIC", identity["dataset_digest"], f"{threshold['value']:.6f}"):
         assert text in card
-    assert f"{threshold['rule']} {threshold['target']:g}, frozen on {threshold['num_images']} val images" in card
+    assert f"{threshold['rule']} {threshold['target']:g}, set on {threshold['num_images']} val images" in card
     for heading in ("Intended use", "Data", "Scores", "Threshold", "Calibration", "Shortcut gate", "Limits"):
         assert f"## {heading}\n" in card
     with run.file("scores.csv").open() as file:
@@ -330,7 +330,7 @@ def test_several_runs_are_registered_as_their_mean(tmp_path: Path, films: list[P
     (version,) = versions(tmp_path, "mean")
     assert set(version.tags["cxr.run_ids"].split()) == {one, other}
     assert "each member has a validation split of its own" in version.description
-    assert "the mean of the members'" in version.description
+    assert "mean of the members'" in version.description
     apart = [answers_of(command, tmp_path, films, f"run={run}") for run in (one, other)]
     joint = answers_of(command, tmp_path, films, "run=models:/mean@champion")
     for both, *alone in zip(joint, *apart, strict=True):

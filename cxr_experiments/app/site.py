@@ -20,6 +20,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from cxr_experiments.app.kept_reports import kept_reports
 from cxr_experiments.errors import BadImageError, CxrError, one_line
+from cxr_experiments.evidence.ensemble import told_origin
 from cxr_experiments.evidence.evaluation.estimates import STATED_PREVALENCE
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def build_site(desk: Desk, *, max_upload_mb: int) -> Flask:
     site.config.update(MAX_CONTENT_LENGTH=max_upload_mb * MB + FORM_BYTES, MAX_FORM_PARTS=10)
     # Flask would escape by the end of a template's name, which here is .j2
     site.jinja_options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
-    site.jinja_env.filters.update(day=_day, figures=_figures, share=_share, png=_png)
+    site.jinja_env.filters.update(day=_day, figures=_figures, share=_share, png=_png, origin=told_origin)
     site.jinja_env.tests["known"] = math.isfinite
     _guard(site, max_upload_mb)
     _film_pages(site, desk, max_upload_mb)

@@ -10,7 +10,7 @@ from cxr_experiments.config.commands import EvaluateConfig
 from cxr_experiments.config.compose import home
 from cxr_experiments.evaluate.member import Member
 from cxr_experiments.evidence.comparison import MEASURES, Cell, Estimate, Rows
-from cxr_experiments.evidence.ensemble import EACH_VALIDATION, mean_estimate, paired_difference
+from cxr_experiments.evidence.ensemble import mean_estimate, paired_difference, told_origin
 from cxr_experiments.evidence.evaluation import Predictions, read_predictions, score_table
 from cxr_experiments.record import console, results, tracking
 from cxr_experiments.record.results import Evidence
@@ -52,25 +52,12 @@ def say_test(evidence: Evidence, members: Sequence[Predictions]) -> None:
     synthetic = evidence.synthetic
     shown = [one for one in evidence.scores if one.name in console.SHOWN]
     print(*score_table(shown, synthetic=synthetic), sep="\n", flush=True)
-    console.say(told_threshold(evidence), synthetic=synthetic)
+    console.say(f"threshold {evidence.threshold.value:.4f} ({told_origin(evidence.threshold)})", synthetic=synthetic)
     if evidence.calibration:
         console.say(console.told_temperature(evidence), synthetic=synthetic)
     if len(members) > 1:
         joint = cells_of([evidence.predictions] * len(members))
         say_pair("ensemble", joint, ("mean of its members", cells_of(members)), synthetic=synthetic)
-
-
-def told_threshold(evidence: Evidence) -> str:
-    """The threshold, and which of the three ways it was found."""
-    frozen = evidence.threshold
-    rule = f"{frozen.rule} {frozen.target:g}"
-    if frozen.rule == "fixed":
-        origin = "given beforehand"
-    elif frozen.set_on == EACH_VALIDATION:
-        origin = f"mean of the members' thresholds, {rule}, each frozen on its own validation images"
-    else:
-        origin = f"{rule}, set on {frozen.num_images} {frozen.set_on} images"
-    return f"threshold {frozen.value:.4f} ({origin})"
 
 
 def say_pair(name: str, cells: Sequence[Cell], other: tuple[str, Sequence[Cell]], *, synthetic: bool) -> None:

@@ -152,3 +152,13 @@ def _in_order(one: Predictions, first: Predictions) -> Floats:
         raise ComparisonError(f"run {one.run_id} has no logits: an ensemble is computed from them")
     ordered: Floats = one.logit[order]
     return ordered
+
+
+def told_origin(frozen: Threshold) -> str:
+    """Which of the three ways the threshold was found, such as `sensitivity_at 0.95, set on 105 val images`."""
+    if frozen.rule == "fixed":
+        return "given beforehand"
+    rule = f"{frozen.rule} {frozen.target:g}"
+    if frozen.set_on == EACH_VALIDATION:
+        return f"mean of the members' thresholds, {rule}, each frozen on its own validation images"
+    return f"{rule}, set on {frozen.num_images:,} {frozen.set_on} images"

@@ -174,14 +174,12 @@ def told_heatmaps(folder: RunFolder) -> str:
 
 def say_scores(evidence: Evidence) -> None:
     """The headline metrics with interval and n, and the threshold that the labels are cut at."""
+    from cxr_experiments.evidence.ensemble import told_origin
     from cxr_experiments.evidence.evaluation import score_table
 
     shown = [one for one in evidence.scores if one.name in SHOWN]
     print(*score_table(shown, synthetic=evidence.synthetic), sep="\n", flush=True)
-    frozen = evidence.threshold
-    origin = f"{frozen.rule} {frozen.target:g}, set on {frozen.num_images} {frozen.set_on} images"
-    given = "given beforehand" if frozen.rule == "fixed" else origin
-    say(f"threshold {frozen.value:.4f} ({given})", synthetic=evidence.synthetic)
+    say(f"threshold {evidence.threshold.value:.4f} ({told_origin(evidence.threshold)})", synthetic=evidence.synthetic)
     say(told_temperature(evidence), synthetic=evidence.synthetic)
 
 

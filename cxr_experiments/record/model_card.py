@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from cxr_experiments.config.compose import load_config
 from cxr_experiments.config.identity import told_params
 from cxr_experiments.errors import one_line
-from cxr_experiments.evidence.calibration import Threshold
-from cxr_experiments.evidence.ensemble import EACH_VALIDATION
+from cxr_experiments.evidence.ensemble import told_origin
 from cxr_experiments.evidence.evaluation import Score, read_scores
 from cxr_experiments.record.console import SHOWN
 from cxr_experiments.record.registered import Answering
@@ -132,15 +131,8 @@ def _table(shown: Sequence[Score], mark: str) -> Iterator[str]:
 
 
 def _threshold(one: Answering) -> str:
-    frozen: Threshold = one.threshold
-    rule = f"{frozen.rule} {frozen.target:g}"
-    if frozen.rule == "fixed":
-        origin = "given beforehand"
-    elif frozen.set_on == EACH_VALIDATION:
-        origin = f"the mean of the members', {rule}, each frozen on its own validation images"
-    else:
-        origin = f"{rule}, frozen on {frozen.num_images} {frozen.set_on} images"
-    return f"{one.data.classes[1]} from a probability of {frozen.value:.6f} on: {origin}."
+    frozen = one.threshold
+    return f"{one.data.classes[1]} from a probability of {frozen.value:.6f} on: {told_origin(frozen)}."
 
 
 def _calibration(one: Answering, judged: Judged) -> Iterator[str]:
