@@ -185,6 +185,7 @@ def test_lost_store_is_sent_again_from_the_folders_and_nothing_twice(
     assert histories(home) == before
 
 
+@pytest.mark.long
 def test_lost_epoch_and_file_are_sent_alone(sweep: Sweep, tmp_path: Path, command: Command) -> None:
     from mlflow import MlflowClient
 
