@@ -365,6 +365,26 @@ def test_registry_of_a_server_serves_a_machine_that_has_no_run(
         server.kill()
 
 
+@pytest.mark.long
+def test_run_that_was_moved_is_registered_where_it_was_moved_to(
+    home: Path, run: RunFolder, tmp_path: Path, command: Command
+) -> None:
+    from mlflow import MlflowClient
+
+    copy = Path(shutil.copytree(home, tmp_path / "home"))
+    server = TrackingServer(tmp_path)
+    try:
+        said = command("runs", "sync", "tracking=server", f"tracking.uri={server.uri}", home=copy)
+        assert said.status == 0, said.err
+        said = command("register", f"run={run.run_id}", "name=moved", home=copy)
+        assert said.status == 0, said.err
+        (there,) = MlflowClient(server.uri).search_model_versions("name='moved'")
+        assert there.tags["cxr.run_ids"] == run.run_id
+        assert not versions(copy, "moved")
+    finally:
+        server.kill()
+
+
 def model_size(run: RunFolder) -> int:
     return int(json.loads(run.file("identity.json").read_text())["config"]["data.image_size_px"])
 
