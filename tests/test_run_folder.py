@@ -71,6 +71,10 @@ def test_finished_run_is_found_by_identity(tmp_path: Path) -> None:
     record_event(folder, FINISHED)
     assert finished(tmp_path, "exp", IDENTITY) == folder
     assert finished(tmp_path, "exp", other(1)) is None
+    events = folder.file("events.jsonl").read_text()
+    with pytest.raises(RunError, match=f"run {IDENTITY.run_id} was finished meanwhile"):
+        claim(tmp_path, "exp", IDENTITY)
+    assert folder.file("events.jsonl").read_text() == events
 
 
 def test_eight_processes_that_want_one_run_share_it_out_to_one(tmp_path: Path) -> None:

@@ -76,13 +76,15 @@ def claim(runs: Path, experiment_name: str, identity: Identity) -> RunFolder:
     Whatever the attempt left stays; the training goes on from its last state.
 
     Raises:
-        RunError: another process is training this very run.
+        RunError: another process is training this very run, or has finished it since it was looked for.
     """
     final = runs / experiment_name / identity.run_id
     final.parent.mkdir(parents=True, exist_ok=True)
     with claims_lock(runs):
         if final.exists():
             taken = RunFolder(final)
+            if read_state(taken).status == FINISHED:
+                raise RunError(f"run {final.name} was finished meanwhile: {final}; nothing was trained")
             if is_at_work(taken):
                 who = read_state(taken).attempt.told(taken.sign_of_life)
                 raise RunError(f"run {final.name} is being trained by {who}: wait for it, or stop it ({final})")

@@ -86,8 +86,8 @@ def _answer(plan: Plan, trial: Trial, planned: PlannedTrial) -> None:
             with printing_to(log):
                 train.run_experiment(planned.config, _watch(plan, trial, planned.config.training.epochs))
             return
-        except RunError:
-            if not _is_anothers(planned.folder):  # it was claimed in the same moment
+        except RunError:  # claimed, or ended, in the same moment
+            if not (_is_anothers(planned.folder) or _is_finished(planned.folder)):
                 raise
     for epoch in read_json_lines(planned.folder.file("metrics.jsonl")):
         tell_epoch(trial, float(epoch["val_loss"]), int(epoch["epoch"]) + 1)
