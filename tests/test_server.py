@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -213,6 +214,21 @@ def test_eight_trainings_at_once_on_a_new_server_lose_nothing(open_home: Path, t
         assert server.rows("select count(*) from runs where status = 'FINISHED'") == [str(NUM_WORKERS)]
         assert server.rows("select count(*) from metrics where key = 'val_loss'") == [str(2 * NUM_WORKERS)]
         assert server.rows("select count(*) from experiments where name = 'phantom-together'") == ["1"]
+
+
+@needs_postgres
+@pytest.mark.long
+def test_runs_that_are_the_first_of_their_images_at_once_all_begin(open_home: Path, tmp_path: Path) -> None:
+    card = tracking.RunCard("first", {}, {}, "phantom", "d" * 64)
+    with served(open_home) as server, ThreadPoolExecutor(NUM_WORKERS) as threads:
+        for number in range(20):
+            place = tracking.open_place(TrackingConfig("server", server.uri), tmp_path, f"together-{number}")
+            assert (
+                len(set(threads.map(lambda _, at=place: tracking.start_run(at, card), range(NUM_WORKERS))))
+                == NUM_WORKERS
+            )
+        assert server.rows("select count(*) from datasets") == ["20"]
+        assert server.rows("select count(*) from inputs") == [str(20 * NUM_WORKERS)]
 
 
 NUM_EPOCHS, NUM_METRICS = 100, 10

@@ -18,6 +18,7 @@ from cxr_experiments.errors import one_line
 from cxr_experiments.record.tracking.data_reports import EXPERIMENT
 from cxr_experiments.record.tracking.moved import follow_move
 from cxr_experiments.record.tracking.place import TrackingPlace, client_of, door, open_place, store_uri
+from cxr_experiments.record.tracking.runs import tell_data
 from cxr_experiments.record.tracking.told import Own, find_run
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _copy(here: MlflowClient, run: Run, there: MlflowClient, place: TrackingPlac
     for start in range(0, len(values), _AT_ONCE):
         there.log_batch(new, metrics=values[start : start + _AT_ONCE])
     if run.inputs and run.inputs.dataset_inputs:
-        there.log_inputs(new, run.inputs.dataset_inputs)
+        tell_data(there, new, run.inputs.dataset_inputs)
     with tempfile.TemporaryDirectory() as folder:
         for one in here.list_artifacts(old):
             here.download_artifacts(old, one.path, folder)

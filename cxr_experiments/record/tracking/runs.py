@@ -10,10 +10,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cxr_experiments.record.tracking.place import TrackingPlace, client_of, door
 from cxr_experiments.record.tracking.told import Own, find_run
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput
 
 # MLflow's table stays readable with 15 final values, validation and test together; scores.csv has them all.
 HEADLINES = (
@@ -56,10 +60,26 @@ def start_run(place: TrackingPlace | None, card: RunCard, *, started_ms: int | N
         run = client.create_run(place.experiment_id, started_ms, dict(card.tags), card.name)
         run_id = str(run.info.run_id)
         client.log_batch(run_id, params=[Param(key, str(value)[:6000]) for key, value in card.params.items()])
-        client.log_inputs(
-            run_id, [DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])]
+        tell_data(
+            client, run_id, [DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])]
         )
         return run_id
+
+
+def tell_data(client: MlflowClient, run_id: str, inputs: list[DatasetInput]) -> None:
+    """Link a run to its images.
+
+    MLflow looks whether an experiment has a data set and adds it when not: of two runs that are the first at once, the
+    database refuses one.  Asked again, it finds the other's.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.log_inputs(run_id, inputs)
+    except MlflowException as error:
+        if "INSERT INTO datasets" not in str(error):
+            raise
+        client.log_inputs(run_id, inputs)
 
 
 def reopen_run(place: TrackingPlace, own: Own) -> tuple[str, frozenset[int]] | None:
