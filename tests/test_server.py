@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -250,13 +250,16 @@ t.end_run(place, run, 'FINISHED')
 """
 
 
-def eight_loggers(place: Path, uri: str) -> list[tuple[Path, subprocess.Popen[str]]]:
+def eight_loggers(place: Path, uri: str, ended: ExitStack) -> list[tuple[Path, subprocess.Popen[str]]]:
+    """Processes that log, each with its home; none outlives `ended`."""
     loggers = []
     for worker in range(NUM_WORKERS):
         home = place / f"{place.name}-{worker}"
         home.mkdir(parents=True)
         words = [sys.executable, "-c", LOGGER, str(home), uri]
-        loggers.append((home, subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)))
+        process = ended.enter_context(subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True))
+        ended.callback(process.kill)
+        loggers.append((home, process))
     return loggers
 
 
@@ -271,8 +274,8 @@ def answered(home: Path) -> int:
 def test_server_that_is_killed_while_eight_log_has_every_row_it_answered_for(open_home: Path, tmp_path: Path) -> None:
     """SIGKILL of command, MLflow and PostgreSQL; the same again undisturbed, ended by Ctrl-C."""
     per_run = "select count(*) from metrics join runs using (run_uuid) where name = '{}'"
-    with served(open_home) as server:
-        loggers = eight_loggers(tmp_path / "killed", server.uri)
+    with served(open_home) as server, ExitStack() as ended:
+        loggers = eight_loggers(tmp_path / "killed", server.uri, ended)
         deadline = time.monotonic() + 300
         while min(answered(home) for home, _ in loggers) < 20 and time.monotonic() < deadline:
             assert not any(process.poll() for _, process in loggers), [p.communicate() for _, p in loggers if p.poll()]
@@ -291,7 +294,7 @@ def test_server_that_is_killed_while_eight_log_has_every_row_it_answered_for(ope
             assert 20 <= epochs <= NUM_EPOCHS
             assert int(rows) in (NUM_METRICS * epochs, NUM_METRICS * (epochs + 1)), "the last may have had no answer"
         before, began = server.rows("select count(*) from metrics"), time.monotonic()
-        loggers = eight_loggers(tmp_path / "whole", server.uri)
+        loggers = eight_loggers(tmp_path / "whole", server.uri, ended)
         errors = [process.communicate(timeout=600)[1] for _, process in loggers]
         assert [process.returncode for _, process in loggers] == [0] * NUM_WORKERS, errors
         print(f"8 x {NUM_EPOCHS} epochs of {NUM_METRICS} metrics in {time.monotonic() - began:.1f} s, imports too")

@@ -10,7 +10,7 @@ from cxr_experiments.config.commands import EvaluateConfig
 from cxr_experiments.config.compose import home
 from cxr_experiments.evaluate.member import Member
 from cxr_experiments.evidence.comparison import MEASURES, Cell, Estimate, Rows
-from cxr_experiments.evidence.ensemble import mean_estimate, paired_difference, told_origin
+from cxr_experiments.evidence.ensemble import mean_estimate, paired_difference
 from cxr_experiments.evidence.evaluation import Predictions, read_predictions, score_table
 from cxr_experiments.record import console, results, tracking
 from cxr_experiments.record.results import Evidence
@@ -52,7 +52,7 @@ def say_test(evidence: Evidence, members: Sequence[Predictions]) -> None:
     synthetic = evidence.synthetic
     shown = [one for one in evidence.scores if one.name in console.SHOWN]
     print(*score_table(shown, synthetic=synthetic), sep="\n", flush=True)
-    console.say(f"threshold {evidence.threshold.value:.4f} ({told_origin(evidence.threshold)})", synthetic=synthetic)
+    console.say(console.told_threshold(evidence), synthetic=synthetic)
     if evidence.calibration:
         console.say(console.told_temperature(evidence), synthetic=synthetic)
     if len(members) > 1:

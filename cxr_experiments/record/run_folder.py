@@ -84,7 +84,9 @@ def claim(runs: Path, experiment_name: str, identity: Identity) -> RunFolder:
         if final.exists():
             taken = RunFolder(final)
             if read_state(taken).status == FINISHED:
-                raise RunError(f"run {final.name} was finished meanwhile: {final}; nothing was trained")
+                raise RunError(
+                    f"run {final.name} was finished meanwhile by another process, nothing was trained: {final}"
+                )
             if is_at_work(taken):
                 who = read_state(taken).attempt.told(taken.sign_of_life)
                 raise RunError(f"run {final.name} is being trained by {who}: wait for it, or stop it ({final})")
