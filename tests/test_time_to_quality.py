@@ -6,6 +6,7 @@ import csv
 import functools
 import math
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.interleaved import ROOT
 from benchmarks.time_to_quality.__main__ import make_runs, overrides_of, read_words
 from benchmarks.time_to_quality.arms import compose_arm, read_arms
 from benchmarks.time_to_quality.coverage import SHAPES, enclosed
@@ -204,6 +206,18 @@ def test_runs_that_differ_in_more_than_the_arm_are_refused(tmp_path: Path, chang
 def test_report_of_nothing_says_how_to_make_something(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no record of a run"):
         write_report(tmp_path)
+
+
+def test_committed_tables_are_what_the_committed_records_say_and_the_page_repeats_them(tmp_path: Path) -> None:
+    committed = ROOT / "results" / "time_to_quality"
+    text = write_report(Path(shutil.copytree(committed, tmp_path / "records")))
+    assert text == (committed / "report.md").read_text()
+    assert (tmp_path / "records" / "times.csv").read_text() == (committed / "times.csv").read_text()
+    page = (ROOT / "docs" / "time_to_quality.md").read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| fast | ") and "5 of 5" in line]
+    assert [row[1] for row in rows] == ["own", "lowest", "common"]
+    for _, reading, _, reached, medians, ratio, _ in rows:
+        assert f"| {reading} | {reached} | {medians} | {ratio} |" in page
 
 
 @functools.cache
