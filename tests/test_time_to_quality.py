@@ -238,6 +238,11 @@ def test_every_arm_composes_and_its_val_loss_is_a_log_loss(arm: str) -> None:
     [
         ("bfloat16", "float32", {"training.precision"}),
         ("fast_with_bfloat16", "fast", {"training.precision"}),
+        (
+            "fast_adamw",
+            "fast",
+            {"optimizer.kind", "optimizer.learning_rate", "optimizer.weight_decay", "training.epochs"},
+        ),
         ("fast_without_small_images", "fast", {"resolution.kind"}),
         ("fast_without_cosine", "fast", {"schedule.kind", "schedule.warmup_epochs", "schedule.final_fraction"}),
         ("fast_without_averaging", "fast", {"averaging.kind"}),
