@@ -208,7 +208,7 @@ def show(rows: Callable[[bool], Sequence[Row]]) -> None:
     """Run one module's benchmark and print its table; `quick` on the command line takes few repetitions."""
     quick = sys.argv[1:] == ["quick"]
     module = Path(sys.argv[0]).stem
-    told = surroundings(f"python -m benchmarks.{module}{' quick' if quick else ''}")
+    told = surroundings(" ".join([f"python -m benchmarks.{module}", *sys.argv[1:]]))
     print(f"{told}\n\n{table(rows(quick))}")
 
 

@@ -1,13 +1,14 @@
 """Anonymous memory: the peak of a whole `train` run beside a bare Keras step, and growth over 20 epochs.
 
     python -m benchmarks.memory [quick]
+    python -m benchmarks.memory long         # growth alone, over 300 epochs: a leak stays, a pool that fills does not
 
 RssAnon is what cannot be dropped when memory is short, unlike pages of the store.  The parent reads it from /proc every
 10 ms, children included.  The bare step is the same graph in Keras' own layers on one gray batch of 200 px, five times,
 and nothing else: no input, no validation, no MLflow, no figures.  The run is `train` on phantoms with everything that
 it does, the build of its store included.  Growth is the slope of the lowest RssAnon of each epoch (what is held and not
 what is passing), by Theil and Sen with its 95 % interval, over the last 20 of 40 epochs: in the first ones the pools of
-the allocator fill, ever more slowly.
+the allocator fill, ever more slowly. `long` tells it over several windows of one run.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.interleaved import ROOT, Missing, Row, interleave, row, show
+from benchmarks.interleaved import ROOT, Missing, Row, Series, interleave, row, show
 from benchmarks.scale import MIB, anonymous_bytes, family
 
 SIZE_PX, BATCH_SIZE, NUM_PATIENTS = 200, 32, 180
 BARE, WHOLE = "bare Keras step on one batch", "ours, a whole train run"
-NUM_EPOCHS, SETTLING_EPOCHS = 40, 20
+# Epochs of which growth is told: behind the first up to and with the second; the run ends with the last one.
+WINDOWS, LONG_WINDOWS = ((20, 40),), ((20, 40), (40, 100), (100, 200), (200, 300))
 OURS, FIT = "ours, a small run", "plain Keras, fit of its network"
 POLL_S = 0.01
 
@@ -60,19 +62,23 @@ def train_words(overrides: Sequence[str]) -> list[str]:
     return ["-m", "cxr_experiments.train", "training.patience=0", *overrides]
 
 
-def growth_rows(repetitions: int) -> list[Row]:
-    """The growth of a small run's memory, and of Keras' `fit` of the same network alone."""
-    run = ["data.image_size_px=64", "data.num_patients=60", f"training.epochs={NUM_EPOCHS}", "depth=shallow"]
-    measures = {OURS: partial(growing, train_words(run)), FIT: partial(growing, ["-m", "benchmarks.memory", "--fit"])}
+def growth_rows(repetitions: int, windows: Sequence[tuple[int, int]] = WINDOWS) -> list[Row]:
+    """The growth of a small run's memory, and of Keras' `fit` of the same network alone, window by window."""
+    epochs = windows[-1][1]
+    run = ["data.image_size_px=64", "data.num_patients=60", f"training.epochs={epochs}", "depth=shallow"]
+    fit = ["-m", "benchmarks.memory", "--fit", str(epochs)]
+    measures = {OURS: partial(growing, train_words(run), windows), FIT: partial(growing, fit, windows)}
     series = interleave(measures, repetitions)
-    lines = []
-    for variant in measures:
-        ends = zip(series[variant].values("low"), series[variant].values("high"), strict=True)
-        intervals = ", ".join(f"[{low:.3f}, {high:.3f}]" for low, high in ends)
-        note = f"95 % intervals {intervals}, epochs {SETTLING_EPOCHS + 1} to {NUM_EPOCHS}, 64 px"
-        note += "; asked: zero" if variant == OURS else ""
-        lines.append(row("growth of RssAnon", series, variant, "slope", "MiB per epoch", note=note))
-    return lines
+    return [growth_row(series, variant, window) for window in windows for variant in measures]
+
+
+def growth_row(series: Mapping[str, Series], variant: str, window: tuple[int, int]) -> Row:
+    """One line: the slope in one window, with the interval of each repetition."""
+    ends = zip(*(series[variant].values(f"{end} {window[1]}") for end in ("low", "high")), strict=True)
+    intervals = ", ".join(f"[{low:.3f}, {high:.3f}]" for low, high in ends)
+    note = f"95 % intervals {intervals}, epochs {window[0] + 1} to {window[1]}, 64 px"
+    note += "; asked: zero" if variant == OURS else ""
+    return row("growth of RssAnon", series, variant, f"slope {window[1]}", "MiB per epoch", note=note)
 
 
 def watched(words: Sequence[str]) -> Mapping[str, float]:
@@ -82,23 +88,26 @@ def watched(words: Sequence[str]) -> Mapping[str, float]:
     return {"peak_mib": max(taken for _, taken in samples) / MIB}
 
 
-def growing(words: Sequence[str]) -> Mapping[str, float]:
-    """The growth of a run's memory over its epochs.
+def growing(words: Sequence[str], windows: Sequence[tuple[int, int]]) -> Mapping[str, float]:
+    """The growth of a run's memory in each window: `slope END`, `low END` and `high END` by the window's last epoch.
 
     Raises:
-        Missing: Too few epochs were seen.
+        Missing: Too few epochs of a window were seen.
     """
     with tempfile.TemporaryDirectory() as home:
         samples = sampled(words, Path(home))
     held: dict[int, int] = {}
     for epoch, taken in samples:
         held[epoch] = min(taken, held.get(epoch, taken))
-    # an epoch is running from the line of the one before it to its own; behind the last stands the evaluation
-    settled = {epoch: held[epoch] / MIB for epoch in held if SETTLING_EPOCHS <= epoch < NUM_EPOCHS}
-    if len(settled) < (NUM_EPOCHS - SETTLING_EPOCHS) / 2:
-        raise Missing(f"memory was seen in {len(settled)} epochs only")
-    growth = slope_of(settled)
-    return {"slope": growth.slope, "low": growth.low, "high": growth.high}
+    told: dict[str, float] = {}
+    for first, last in windows:
+        # an epoch is running from the line of the one before it to its own; behind the last stands the evaluation
+        seen = {epoch: held[epoch] / MIB for epoch in held if first <= epoch < last}
+        if len(seen) < (last - first) / 2:
+            raise Missing(f"memory was seen in {len(seen)} epochs of {last - first} only")
+        growth = slope_of(seen)
+        told |= {f"slope {last}": growth.slope, f"low {last}": growth.low, f"high {last}": growth.high}
+    return told
 
 
 def slope_of(held: Mapping[int, float]) -> Growth:
@@ -152,7 +161,7 @@ def bare_step() -> None:
     print(json.dumps({"loss": losses[-1]}))
 
 
-def small_fit() -> None:
+def small_fit(epochs: int) -> None:
     """Keras' own `fit` of the small run's network on arrays; it marks each epoch's end where a run would."""
     import keras
     import numpy as np
@@ -172,13 +181,15 @@ def small_fit() -> None:
 
     listen = keras.callbacks.LambdaCallback(on_epoch_end=tell)
     data = {"validation_data": (images, labels), "batch_size": BATCH_SIZE}
-    model.fit(images, labels, epochs=NUM_EPOCHS, callbacks=[listen], verbose=0, **data)
+    model.fit(images, labels, epochs=epochs, callbacks=[listen], verbose=0, **data)
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--bare"]:
         bare_step()
-    elif sys.argv[1:] == ["--fit"]:
-        small_fit()
+    elif sys.argv[1:2] == ["--fit"]:
+        small_fit(int(sys.argv[2]))
+    elif sys.argv[1:] == ["long"]:
+        show(lambda quick: growth_rows(repetitions=1, windows=LONG_WINDOWS))
     else:
         show(rows)
