@@ -34,7 +34,7 @@ reproduce-quick: install ## run the phantom results again and hold them against 
 reproduce: install ## run everything that README and results/ report again (CXR_DATA=DIR; about 3 hours on 2 cores)
 	$(PY) -m cxr_experiments.reproduce what=full
 
-benchmark: install ## speed and memory beside plain Keras, PyTorch (EXTRA=cpu,benchmark) and the machine's own peaks (about half an hour)
+benchmark: install ## speed and memory beside plain Keras, PyTorch (EXTRA=cpu,benchmark) and the machine's own peaks (about an hour)
 	$(PY) -m benchmarks
 
 test: install ## format, lint, types and tests: the one gate (CXR_DATA=DIR adds the tests on real images)
