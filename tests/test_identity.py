@@ -57,13 +57,6 @@ def test_every_result_affecting_leaf_changes_it() -> None:
             assert named(changed).run_id != named().run_id, f"{group}.{field.name}"
 
 
-def test_values_that_came_later_do_not_enter_until_they_are_chosen() -> None:
-    late = {"training.strategy", "training.num_devices", "depth.normalization_momentum"}
-    assert not late & set(named().config)
-    chosen = named(replace(USUAL, depth=replace(USUAL.depth, normalization_momentum=0.9))).config
-    assert late & set(chosen) == {"depth.normalization_momentum"}
-
-
 def test_seed_data_split_and_replicate_change_it() -> None:
     others = [
         named(replace(USUAL, seed=1)),

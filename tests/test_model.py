@@ -84,18 +84,6 @@ def test_standard_model_has_the_parameters_that_the_design_states() -> None:
     assert model_of(ExperimentConfig()).count_params() == 1_838_353
 
 
-def test_running_averages_keep_the_share_of_the_past_that_is_asked_for() -> None:
-    config = replace(SMALL, depth=replace(SMALL.depth, normalization_momentum=0.75))
-    model, images = model_of(config), images_of(8)
-    before_norm = keras.Model(model.input, model.get_layer("block1_conv1").output)(images).numpy()
-    model(images, training=True)
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    assert {layer.momentum for layer in norms} == {0.75}
-    mean, variance = before_norm.mean(axis=(0, 1, 2)), before_norm.var(axis=(0, 1, 2))
-    assert norms[0].moving_mean.numpy() == pytest.approx(0.25 * mean, rel=1e-4, abs=1e-6)  # from 0
-    assert norms[0].moving_variance.numpy() == pytest.approx(0.75 + 0.25 * variance, rel=1e-4)  # from 1
-
-
 @pytest.mark.parametrize("kind", ["gap", "gmp", "flatten"])
 @pytest.mark.parametrize("depth", list(DEPTHS))
 def test_parameters_agree_with_a_count_by_hand(depth: str, kind: str) -> None:

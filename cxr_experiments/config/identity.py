@@ -28,7 +28,7 @@ RESULT_AFFECTING = (
 # Where the files lie does not change them: their digest is in.
 PATHS = {"data": ("root", "csv_file")}
 # What came later.  At the value which says what all runs before did, a key does not enter: their ids stay as they are.
-CAME_LATER = {"training.strategy": "none", "training.num_devices": 0, "depth.normalization_momentum": 0.99}
+CAME_LATER = {"training.strategy": "none", "training.num_devices": 0}
 # What training executes.  Editing any of these makes new runs; editing docs, figures or statistics does not.
 EXECUTED = (
     *("images/**/*.py", "learning/**/*.py", "config/seeds.py"),

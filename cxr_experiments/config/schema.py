@@ -97,7 +97,6 @@ class DepthConfig:
 
     filters: tuple[int, ...] = number((16, 32, 64, 128, 256), 1, 4096, "filters", "one entry per block")
     convolutions: tuple[int, ...] = number((2, 2, 2, 2, 3), 1, 16, "layers", "one entry per block")
-    normalization_momentum: float = number(0.99, 0.0, 0.9999, "per step", "weight of the past in running averages")
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,7 @@ def _blocks(inputs: Any, depth: DepthConfig, seed: int, policy: keras.DTypePolic
                 kernel_initializer=_glorot(seed, name),
                 name=name,
             )(features)
-            momentum, name = depth.normalization_momentum, f"block{block}_norm{layer}"
-            features = keras.layers.BatchNormalization(momentum=momentum, dtype=policy, name=name)(features)
+            features = keras.layers.BatchNormalization(dtype=policy, name=f"block{block}_norm{layer}")(features)
             features = keras.layers.ReLU(dtype=policy, name=f"block{block}_relu{layer}")(features)
         features = keras.layers.MaxPooling2D(2, dtype=policy, name=f"block{block}_pool")(features)
     return features
