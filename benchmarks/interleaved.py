@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -204,12 +205,22 @@ def _version(name: str) -> str:
         return "-"
 
 
-def show(rows: Callable[[bool], Sequence[Row]]) -> None:
-    """Run one module's benchmark and print its table; `quick` on the command line takes few repetitions."""
-    quick = sys.argv[1:] == ["quick"]
-    module = Path(sys.argv[0]).stem
-    told = surroundings(" ".join([f"python -m benchmarks.{module}", *sys.argv[1:]]))
-    print(f"{told}\n\n{table(rows(quick))}")
+def show(rows: Callable[[bool], Sequence[Row]], **more: Callable[[], Sequence[Row]]) -> None:
+    """Run one module's benchmark and print its table; `quick` on the command line takes few repetitions.
+
+    Args:
+        rows: The module's.
+        more: What another word on the command line measures instead.
+
+    Raises:
+        SystemExit: A word that is none of these.
+    """
+    tables = {"": partial(rows, False), "quick": partial(rows, True), **more}
+    module, word = Path(sys.argv[0]).stem, " ".join(sys.argv[1:])
+    if word not in tables:
+        raise SystemExit(f"python -m benchmarks.{module} {word}: expected no word, or {', '.join(list(tables)[1:])}")
+    told = surroundings(f"python -m benchmarks.{module} {word}".strip())
+    print(f"{told}\n\n{table(tables[word]())}")
 
 
 def say(text: str) -> None:

@@ -189,7 +189,5 @@ if __name__ == "__main__":
         bare_step()
     elif sys.argv[1:2] == ["--fit"]:
         small_fit(int(sys.argv[2]))
-    elif sys.argv[1:] == ["long"]:
-        show(lambda quick: growth_rows(repetitions=1, windows=LONG_WINDOWS))
     else:
-        show(rows)
+        show(rows, long=partial(growth_rows, 1, LONG_WINDOWS))

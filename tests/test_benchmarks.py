@@ -17,7 +17,7 @@ from benchmarks import __main__ as suite
 from benchmarks import memory
 from benchmarks.export_latency import require_tensorflow_is_absent
 from benchmarks.films import phantom_films, write_folder
-from benchmarks.interleaved import Missing, Row, Series, child, interleave, row, table
+from benchmarks.interleaved import ROOT, Missing, Row, Series, child, interleave, row, table
 from benchmarks.training_step import (
     BATCH_SIZE,
     GRAY,
@@ -126,6 +126,13 @@ def test_module_that_fails_is_a_line_of_the_table() -> None:
 def test_unknown_benchmark_is_refused_with_the_known_ones() -> None:
     with pytest.raises(SystemExit, match=r"no benchmark is called trainingstep: .*training_step"):
         suite.main(["quick", "trainingstep"])
+
+
+def test_mistyped_word_measures_nothing() -> None:
+    words = [sys.executable, "-m", "benchmarks.memory", "lnog"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "benchmarks.memory lnog: expected no word, or quick, long" in done.stderr
 
 
 def test_growth_is_the_slope_and_its_interval() -> None:
