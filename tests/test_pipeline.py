@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cxr_experiments.config.schema import (
     AugmentationConfig,
+    BatchNormConfig,
     DataConfig,
     ExperimentConfig,
     ImbalanceConfig,
@@ -80,6 +81,23 @@ def test_order_differs_between_epochs_and_between_seeds_and_repeats_with_the_see
     assert first == rows_by_epoch()
     assert first != rows_by_epoch(seeds=replace(SEEDS, order=SEEDS.order + 1))
     assert first == rows_by_epoch(seeds=replace(SEEDS, augmentation=1, init=2, dropout=3, split=4))
+
+
+def test_images_to_measure_are_whole_batches_of_training_images_as_they_will_be_used(
+    phantoms: tuple[ExperimentConfig, Store, Split], tmp_path: Path
+) -> None:
+    _, store, split = phantoms
+    augmented = AugmentationConfig(rotation_degrees=10.0)
+    made = pipeline_of(phantoms, tmp_path, augmentation=augmented, batch_norm=BatchNormConfig("precise", 13))
+    assert made.as_used is not None
+    (batch,) = [images for images, _ in made.as_used.as_numpy_iterator()]  # 13 are one batch of 8
+    films = {image.tobytes() for image in store.images[split.train]}
+    measured = {image.tobytes() for image in batch}
+    assert (len(batch), len(measured), measured - films) == (8, 8, set())
+    few = pipeline_of(phantoms, tmp_path, batch_norm=BatchNormConfig("precise", 3)).as_used
+    assert few is not None
+    assert [len(images) for images, _ in few.as_numpy_iterator()] == [8]  # one batch at the least
+    assert pipeline_of(phantoms, tmp_path).as_used is None
 
 
 def test_small_images_come_first_and_the_last_epochs_are_whole() -> None:

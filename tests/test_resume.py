@@ -23,7 +23,13 @@ pytestmark = pytest.mark.fault
 NUM_EPOCHS = 8
 WORDS = (
     *("data.num_patients=60", "data.image_size_px=32", "depth=shallow", "training.batch_size=16"),
-    *(f"training.epochs={NUM_EPOCHS}", "training.patience=0", "augmentation=strong", "averaging=ema"),
+    *(
+        f"training.epochs={NUM_EPOCHS}",
+        "training.patience=0",
+        "augmentation=strong",
+        "averaging=ema",
+        "batch_norm=precise",
+    ),
 )
 
 

@@ -18,6 +18,7 @@ from test_trainer import CONFIG, pipeline_of
 from cxr_experiments.config.schema import (
     AugmentationConfig,
     AveragingConfig,
+    BatchNormConfig,
     ExperimentConfig,
     OptimizerConfig,
     ResolutionConfig,
@@ -46,7 +47,7 @@ VARIED: dict[str, dict[str, Any]] = {
         "optimizer": OptimizerConfig("sgd", momentum=0.9),
         "schedule": ScheduleConfig("cosine", warmup_epochs=1),
     },
-    "averaged weights": {"averaging": AveragingConfig("ema")},
+    "averaged weights": {"averaging": AveragingConfig("ema"), "batch_norm": BatchNormConfig("precise")},
     "growing images, last epoch kept": {
         "resolution": ResolutionConfig("progressive"),
         "training": replace(WHOLE.training, keep="last"),

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from cxr_experiments.config.schema import (
     AveragingConfig,
+    BatchNormConfig,
     DataConfig,
     DepthConfig,
     ExperimentConfig,
@@ -60,6 +61,7 @@ from cxr_experiments.learning.trainer import (
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 SIZE_PX, NUM_TRAIN, NUM_VAL = 16, 44, 12
+NUM_MEASURED = 40  # training images that batch_norm=precise looks at, whole batches
 CONFIG = ExperimentConfig(
     data=DataConfig(image_size_px=SIZE_PX),
     depth=DepthConfig(filters=(4, 8), convolutions=(1, 1)),
@@ -95,7 +97,8 @@ def pipeline_of(config: ExperimentConfig) -> Pipeline:
         return training_batches(source, config, seeds, augment, first_step=epoch * steps)
 
     positives = int(labels[:NUM_TRAIN].sum())
-    return Pipeline(train_from, val, steps, NUM_TRAIN, NUM_VAL, (NUM_TRAIN - positives, positives))
+    as_used = evaluation_batches(images, labels, np.arange(NUM_MEASURED), config.training.batch_size)
+    return Pipeline(train_from, val, steps, NUM_TRAIN, NUM_VAL, (NUM_TRAIN - positives, positives), as_used)
 
 
 def trained_on(
@@ -250,6 +253,42 @@ def test_average_of_the_weights_is_validated_and_kept() -> None:
     images, labels = tiny_images()[NUM_TRAIN:], tiny_labels()[NUM_TRAIN:]
     told = trained.history[-1].metrics["val_loss"]
     assert told == pytest.approx(log_loss(logit_function(model)(images), labels), rel=1e-5)
+
+
+@pytest.mark.parametrize("averaging", ["none", "ema"])
+def test_precise_batch_norm_has_the_statistics_of_the_images_under_the_kept_weights(averaging: str) -> None:
+    """By definition, for the first normalization: mean and variance of what reaches it, over all images and pixels."""
+    config = replace(
+        PLAIN, averaging=AveragingConfig(averaging, decay=0.9), batch_norm=BatchNormConfig("precise", NUM_MEASURED)
+    )
+    model, trained = trained_on(config)
+    norm = model.get_layer("block1_norm1")
+    reaching = keras.Model(model.input, norm.input)(tiny_images()[:NUM_MEASURED]).numpy().astype(np.float64)
+    assert norm.moving_mean.numpy() == pytest.approx(reaching.mean((0, 1, 2)), rel=1e-4, abs=1e-5)
+    assert norm.moving_variance.numpy() == pytest.approx(reaching.var((0, 1, 2)), rel=1e-4, abs=1e-5)
+    images, labels = tiny_images()[NUM_TRAIN:], tiny_labels()[NUM_TRAIN:]
+    told = trained.history[trained.best_epoch].metrics["val_loss"]
+    assert told == pytest.approx(log_loss(logit_function(model)(images), labels), rel=1e-5)
+
+
+def test_precise_batch_norm_trains_not_one_weight_differently() -> None:
+    config = replace(PLAIN, training=replace(PLAIN.training, keep="last"))
+    precise = replace(config, batch_norm=BatchNormConfig("precise", NUM_MEASURED))
+    (running, before), (measured, after) = trained_on(config), trained_on(precise)
+    for one, other in zip(running.trainable_weights, measured.trainable_weights, strict=True):
+        assert one.numpy().tobytes() == other.numpy().tobytes(), one.path
+    assert [record.metrics["loss"] for record in before.history] == [record.metrics["loss"] for record in after.history]
+    assert before.history[0].metrics["val_loss"] != after.history[0].metrics["val_loss"]
+
+
+def test_net_of_ones_own_without_batch_norm_refuses_precise(tmp_path: Path) -> None:
+    path = tmp_path / "bare.py"
+    path.write_text(
+        "import keras\n\ndef build(inputs, seed):\n    return keras.layers.Dense(4)(keras.layers.Flatten()(inputs))\n"
+    )
+    config = replace(PLAIN, model=ModelConfig(f"{path}:build"), batch_norm=BatchNormConfig("precise"))
+    with pytest.raises(ConfigError, match="batch_norm=precise has no effect: the network has no batch normalization"):
+        trained_on(config)
 
 
 def test_smoothed_targets_enter_the_losses() -> None:

@@ -23,12 +23,15 @@ from cxr_experiments.errors import ConfigError
 # The groups whose every leaf enters; `tracking`, names, `rerun` and `choices` do not change a result.
 RESULT_AFFECTING = (
     *("data", "split", "augmentation", "depth", "pooling", "optimizer"),
-    *("schedule", "resolution", "averaging", "imbalance", "training", "pipeline", "threshold"),
+    *("schedule", "resolution", "averaging", "batch_norm", "imbalance", "training", "pipeline", "threshold"),
 )
 # Where the files lie does not change them: their digest is in.
 PATHS = {"data": ("root", "csv_file")}
 # What came later.  At the value which says what all runs before did, a key does not enter: their ids stay as they are.
-CAME_LATER = {"training.strategy": "none", "training.num_devices": 0}
+CAME_LATER = {
+    **{"training.strategy": "none", "training.num_devices": 0},
+    **{"batch_norm.kind": "running", "batch_norm.num_images": 1024},
+}
 # What training executes.  Editing any of these makes new runs; editing docs, figures or statistics does not.
 EXECUTED = (
     *("images/**/*.py", "learning/**/*.py", "config/seeds.py"),

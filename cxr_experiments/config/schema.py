@@ -152,6 +152,14 @@ class AveragingConfig:
 
 
 @dataclass(frozen=True)
+class BatchNormConfig:
+    """Which statistics batch normalization has wherever the network is used: in validation and ever after."""
+
+    kind: str = choice("running", ("running", "precise"), "precise: measured anew before each validation")
+    num_images: int = number(1024, 1, 1_000_000, "images", "precise: so many training images, unaugmented, full size")
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """How long, in which batches, in which precision, against which targets, and which epoch is kept."""
 
@@ -226,6 +234,7 @@ class ExperimentConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     resolution: ResolutionConfig = field(default_factory=ResolutionConfig)
     averaging: AveragingConfig = field(default_factory=AveragingConfig)
+    batch_norm: BatchNormConfig = field(default_factory=BatchNormConfig)
     imbalance: ImbalanceConfig = field(default_factory=ImbalanceConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)

@@ -31,6 +31,7 @@ def check_together(config: ExperimentConfig) -> None:
         )
     _check_resolution(config)
     _check_devices(config)
+    _check_batch_norm(config)
     if config.data.num_folds == 1 or config.data.fold >= max(1, config.data.num_folds):
         raise ConfigError(
             f"data.fold={config.data.fold} of data.num_folds={config.data.num_folds}: "
@@ -75,6 +76,14 @@ def _check_devices(config: ExperimentConfig) -> None:
             "training.strategy=mirrored needs pipeline=store: Keras' own loader may leave a device no image"
         )
     check_batch_size(training.batch_size, training.num_devices)
+
+
+def _check_batch_norm(config: ExperimentConfig) -> None:
+    """Statistics are measured by one device, of images of the store."""
+    if config.batch_norm.kind == "precise" and config.pipeline.kind != "store":
+        raise ConfigError("batch_norm=precise needs pipeline=store: Keras' own loader gives augmented images alone")
+    if config.batch_norm.kind == "precise" and config.training.strategy != "none":
+        raise ConfigError("batch_norm=precise needs training.strategy=none: several devices do not measure together")
 
 
 def check_batch_size(batch_size: int, num_devices: int) -> None:

@@ -64,6 +64,7 @@ def effects(config: ExperimentConfig, films: NDArray[np.uint8]) -> Effects:
     options |= {"imbalance": config.imbalance.kind, "pipeline": config.pipeline.kind}
     options |= {f"resolution.{name}": value for name, value in asdict(config.resolution).items()}
     options |= {f"averaging.{name}": value for name, value in asdict(config.averaging).items()}
+    options |= {f"batch_norm.{name}": value for name, value in asdict(config.batch_norm).items()}
     options |= {f"threshold.{name}": value for name, value in asdict(config.threshold).items()}
     return Effects(
         graph=_graph(model),

@@ -48,6 +48,9 @@ class Pipeline:
     num_train: int
     num_val: int
     class_counts: tuple[int, int]  # training images labelled 0, labelled 1
+    as_used: tf.data.Dataset | None = (
+        None  # batch_norm=precise: whole batches of training images as validation sees them
+    )
 
     @property
     def train(self) -> tf.data.Dataset:
@@ -89,6 +92,7 @@ def make_pipeline(config: ExperimentConfig, store: Store, split: Split, seeds: S
         linked = link_split(store.manifest, split, config.data, folder)
         train_from, val = directory_batches(linked, store.manifest.classes, config, seeds, augment)
     positives = int(labels[split.train].sum())
+    measured = rows_to_measure(split.train, config, seeds) if config.batch_norm.kind == "precise" else None
     return Pipeline(
         train_from=train_from,
         val=val,
@@ -96,6 +100,7 @@ def make_pipeline(config: ExperimentConfig, store: Store, split: Split, seeds: S
         num_train=len(split.train),
         num_val=len(split.val),
         class_counts=(len(split.train) - positives, positives),
+        as_used=None if measured is None else evaluation_batches(store.images, labels, measured, batch_size),
     )
 
 
@@ -130,6 +135,13 @@ def epoch_order(
     sizes = (len(indices) - num_positive, num_positive)
     drawn = [_draw_evenly(group, size, generator) for group, size in zip(groups, sizes, strict=True)]
     return generator.permutation(np.concatenate(drawn))
+
+
+def rows_to_measure(indices: NDArray[np.int64], config: ExperimentConfig, seeds: Seeds) -> NDArray[np.int64]:
+    """Training rows that batch_norm=precise measures: `num_images` drawn once a run, less what fills no batch."""
+    num_images, batch_size = min(config.batch_norm.num_images, len(indices)), config.training.batch_size
+    drawn = np.random.default_rng([seeds.order, 0, 1]).permutation(indices)  # no epoch's order: [seed, epoch]
+    return drawn[: max(num_images // batch_size, 1) * batch_size]
 
 
 def training_sides(config: ExperimentConfig) -> NDArray[np.int32] | None:

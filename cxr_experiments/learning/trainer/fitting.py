@@ -19,6 +19,7 @@ from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.errors import RunError, TrainingError
 from cxr_experiments.learning.devices import num_replicas, start_devices
 from cxr_experiments.learning.pipeline import Pipeline
+from cxr_experiments.learning.trainer.batch_norm import PreciseBatchNorm
 from cxr_experiments.learning.trainer.optimizer import class_weights
 from cxr_experiments.learning.trainer.records import EpochRecord, StepRecord, Trained
 from cxr_experiments.learning.trainer.states import latest_state, told_of, write_state
@@ -104,7 +105,7 @@ def train_model(
         states: Where the whole state is kept at the end of each epoch; nowhere without.
 
     Raises:
-        ConfigError: Options of optimizer and schedule that contradict each other.
+        ConfigError: Options of optimizer and schedule that contradict each other; batch_norm=precise without any.
         TrainingError: The loss is not finite; names epoch and step.
         RunError: The state left is of another network, or one cannot be written.
     """
@@ -112,6 +113,8 @@ def train_model(
     watch = _Watch(twin, pipeline, config, on_epoch_end, on_batch_end, states)
     # ahead of the watch: at the end of an epoch the watch finds the averaged weights in the model
     averaging = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.averaging.kind == "ema" else []
+    # behind the averaging: what is measured belongs to the weights that are validated
+    measuring = [PreciseBatchNorm(twin, pipeline.as_used)] if config.batch_norm.kind == "precise" else []
     for callback in averaging if watch.take_up() else ():
         callback._ema_weights_in_model = True  # as they are at the end of an epoch; the next one swaps them back
     if not watch.is_over:
@@ -122,7 +125,7 @@ def train_model(
             steps_per_epoch=pipeline.steps_per_epoch,
             validation_data=pipeline.val,
             class_weight=class_weights(pipeline.class_counts) if config.imbalance.kind == "class_weight" else None,
-            callbacks=[*averaging, watch.as_callback()],
+            callbacks=[*averaging, *measuring, watch.as_callback()],
             shuffle=False,
             verbose=0,
         )
