@@ -76,6 +76,16 @@ PLAIN = replace(
 )
 
 
+FROZEN = """
+import keras
+
+def build(inputs, seed):
+    norm = keras.layers.BatchNormalization
+    values = norm(name="frozen", trainable=False)(keras.layers.Rescaling(1 / 255)(inputs))
+    return keras.layers.Flatten()(norm(name="learning")(values))
+"""
+
+
 def tiny_images() -> NDArray[np.uint8]:
     """Noise (NORMAL) and noise on a bright ground (PNEUMONIA), three to one: learnt at once."""
     noise = np.random.default_rng(0).integers(0, 128, (NUM_TRAIN + NUM_VAL, SIZE_PX, SIZE_PX, 1), dtype=np.uint8)
@@ -279,6 +289,16 @@ def test_precise_batch_norm_trains_not_one_weight_differently() -> None:
         assert one.numpy().tobytes() == other.numpy().tobytes(), one.path
     assert [record.metrics["loss"] for record in before.history] == [record.metrics["loss"] for record in after.history]
     assert before.history[0].metrics["val_loss"] != after.history[0].metrics["val_loss"]
+
+
+def test_precise_batch_norm_leaves_frozen_layers_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "frozen.py"
+    path.write_text(FROZEN)
+    config = replace(PLAIN, model=ModelConfig(f"{path}:build"), batch_norm=BatchNormConfig("precise", NUM_MEASURED))
+    model, _ = trained_on(config)
+    norm = model.get_layer("frozen")
+    assert (norm.moving_mean.numpy().tolist(), norm.moving_variance.numpy().tolist()) == ([0.0], [1.0])
+    assert model.get_layer("learning").moving_variance.numpy().tolist() != [1.0]
 
 
 def test_net_of_ones_own_without_batch_norm_refuses_precise(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ used, weights fixed.  Wu and Johnson (2021), "Rethinking 'Batch' in BatchNorm", 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import keras
 import tensorflow as tf
@@ -40,14 +41,9 @@ class PreciseBatchNorm(keras.callbacks.Callback):  # type: ignore[misc]  # Keras
 
         @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
         def of_batch(images: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
-            for mean, variance in self.pairs:
-                mean.assign(tf.zeros_like(mean))
-                variance.assign(tf.zeros_like(variance))
-            model(images, training=True)  # each average takes one step of 1 - momentum from 0
-            return [
-                (mean / (1 - norm.momentum), variance / (1 - norm.momentum))
-                for norm, (mean, variance) in zip(norms, self.pairs, strict=True)
-            ]
+            with _without_memory(norms):
+                model(images, training=True)
+            return [(tf.identity(mean), tf.identity(variance)) for mean, variance in self.pairs]
 
         self.of_batch = of_batch
 
@@ -61,3 +57,16 @@ class PreciseBatchNorm(keras.callbacks.Callback):  # type: ignore[misc]  # Keras
             variance.assign(tf.reduce_mean(variances, 0) + tf.math.reduce_variance(means, 0))
         for variable, value in zip(self.others, before, strict=True):
             variable.assign(value)
+
+
+@contextmanager
+def _without_memory(norms: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
+    """While a function is traced: each average becomes the statistics of the batch, or stays if its layer is frozen."""
+    momenta = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum = 0.0
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
