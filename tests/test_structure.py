@@ -31,7 +31,7 @@ DOORS = {
     "optuna": {"commands/search"},
     "mlflow": {"record/tracking"},
     "matplotlib": {"record/figures"},
-    "PIL": {"images/decode", "images/stress"},
+    "PIL": {"images/decode"},
     "flask": {"commands/app"},
     "werkzeug": {"commands/app"},
     "pydicom": {"images/decode"},

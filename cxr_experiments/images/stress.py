@@ -8,12 +8,12 @@ How well a model bears them measures its robustness; it does not foresee how it 
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+
+from cxr_experiments.images.decode.changes import affine, blur, rotate, through_jpeg
 
 Film = NDArray[np.uint8]
 
@@ -45,17 +45,16 @@ def stress(images: Film, change: str) -> Film:
 def _framing(film: Film) -> Film:
     side = len(film)
     left, top = ((1 - FRAMING_FRACTION) * side * corner for corner in FRAMING_CORNER)
-    return _affine(film, (FRAMING_FRACTION, 0.0, left, 0.0, FRAMING_FRACTION, top))
+    return affine(film, (FRAMING_FRACTION, 0.0, left, 0.0, FRAMING_FRACTION, top))
 
 
 def _shift(film: Film) -> Film:
     right, down = (fraction * len(film) for fraction in SHIFT_FRACTION)
-    return _affine(film, (1.0, 0.0, -right, 0.0, 1.0, -down))
+    return affine(film, (1.0, 0.0, -right, 0.0, 1.0, -down))
 
 
 def _rotation(film: Film) -> Film:
-    turned = Image.fromarray(film).rotate(ROTATION_DEGREES, resample=Image.Resampling.BILINEAR, fillcolor=0)
-    return np.asarray(turned)
+    return rotate(film, ROTATION_DEGREES)
 
 
 def _exposure(film: Film) -> Film:
@@ -68,7 +67,7 @@ def _contrast(film: Film) -> Film:
 
 
 def _blur(film: Film) -> Film:
-    return np.asarray(Image.fromarray(film).filter(ImageFilter.GaussianBlur(BLUR_FRACTION * len(film))))
+    return blur(film, BLUR_FRACTION * len(film))
 
 
 def _noise(film: Film) -> Film:
@@ -78,16 +77,7 @@ def _noise(film: Film) -> Film:
 
 
 def _jpeg(film: Film) -> Film:
-    stream = io.BytesIO()
-    Image.fromarray(film).save(stream, "JPEG", quality=JPEG_QUALITY)
-    return np.asarray(Image.open(stream))
-
-
-def _affine(film: Film, matrix: tuple[float, float, float, float, float, float]) -> Film:
-    """Each output pixel (x, y) read from (a x + b y + c, d x + e y + f), bilinear, black outside."""
-    side = (film.shape[1], film.shape[0])
-    moved = Image.fromarray(film).transform(side, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
-    return np.asarray(moved)
+    return through_jpeg(film, JPEG_QUALITY)
 
 
 def _levels(gray: NDArray[np.float64]) -> Film:
