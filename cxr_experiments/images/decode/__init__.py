@@ -1,9 +1,9 @@
 """One image file, JPEG, PNG or DICOM, becomes gray pixels, (height, width) uint8.
 
-The only door to PIL and pydicom.  `raster` reads JPEG and PNG and holds PIL's resize and PNG writer, `changes` moves and
-blurs whole images, `dicom` reads DICOM; which of them is asked is decided by a file's first bytes, never by its name.  A
-file that cannot be decoded whole raises BadImageError with the reason, without the path and without anything that a
-file says of a person.
+The only door to PIL and pydicom.  `raster` reads JPEG and PNG and holds PIL's resize and PNG writer, `changes` moves
+and blurs whole images, `dicom` reads DICOM; which of them is asked is decided by a file's first bytes, never by its
+name.  A file that cannot be decoded whole raises BadImageError with the reason, without the path and without anything
+that a file says of a person.
 Labels and the size that a model wants are none of this wing's business.
 """
 
