@@ -31,7 +31,7 @@ demo: install ## on synthetic phantoms: train, evaluate, and judge an ablation o
 reproduce-quick: install ## run the phantom results again and hold them against the committed ones (under 10 minutes)
 	$(PY) -m cxr_experiments.reproduce what=quick
 
-reproduce: install ## run everything that README and results/ report again (CXR_DATA=DIR; about 3 hours on 2 cores)
+reproduce: install ## run everything that README and results/ report again (CXR_DATA=DIR; about 8 hours on 2 cores)
 	$(PY) -m cxr_experiments.reproduce what=full
 
 benchmark: install ## speed and memory beside plain Keras, PyTorch (EXTRA=cpu,benchmark) and the machine's own peaks (about an hour)
