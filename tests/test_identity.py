@@ -57,6 +57,13 @@ def test_every_result_affecting_leaf_changes_it() -> None:
             assert named(changed).run_id != named().run_id, f"{group}.{field.name}"
 
 
+def test_values_that_came_later_do_not_enter_until_they_are_chosen() -> None:
+    late = {"training.strategy", "training.num_devices", "batch_norm.kind", "batch_norm.num_images"}
+    assert not late & set(named().config)
+    chosen = named(replace(USUAL, batch_norm=replace(USUAL.batch_norm, kind="precise"))).config
+    assert late & set(chosen) == {"batch_norm.kind"}
+
+
 def test_seed_data_split_and_replicate_change_it() -> None:
     others = [
         named(replace(USUAL, seed=1)),

@@ -76,6 +76,12 @@ PLAIN = replace(
 )
 
 
+FLAT = """
+import keras
+
+def build(inputs, seed):
+    return keras.layers.Dense(4)(keras.layers.Flatten()(inputs))
+"""
 FROZEN = """
 import keras
 
@@ -303,9 +309,7 @@ def test_precise_batch_norm_leaves_frozen_layers_as_they_are(tmp_path: Path) -> 
 
 def test_net_of_ones_own_without_batch_norm_refuses_precise(tmp_path: Path) -> None:
     path = tmp_path / "bare.py"
-    path.write_text(
-        "import keras\n\ndef build(inputs, seed):\n    return keras.layers.Dense(4)(keras.layers.Flatten()(inputs))\n"
-    )
+    path.write_text(FLAT)
     config = replace(PLAIN, model=ModelConfig(f"{path}:build"), batch_norm=BatchNormConfig("precise"))
     with pytest.raises(ConfigError, match="batch_norm=precise has no effect: the network has no batch normalization"):
         trained_on(config)
@@ -334,9 +338,7 @@ def test_growing_images_train_and_the_model_takes_the_full_size(plain: Told) -> 
 
 def test_net_of_ones_own_for_one_size_refuses_growing_images(tmp_path: Path) -> None:
     path = tmp_path / "flat.py"
-    path.write_text(
-        "import keras\n\ndef build(inputs, seed):\n    return keras.layers.Dense(4)(keras.layers.Flatten()(inputs))\n"
-    )
+    path.write_text(FLAT)
     config = replace(PLAIN, model=ModelConfig(f"{path}:build"), resolution=ResolutionConfig("progressive"))
     with pytest.raises(ConfigError, match="resolution=progressive trains on images of several sizes"):
         trained_on(config)
