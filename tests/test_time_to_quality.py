@@ -245,6 +245,7 @@ def test_every_arm_composes_and_its_val_loss_is_a_log_loss(arm: str) -> None:
             "fast",
             {"optimizer.kind", "optimizer.learning_rate", "optimizer.weight_decay", "training.epochs"},
         ),
+        ("fast_precise", "fast_adamw", {"batch_norm.kind", "training.precision", "training.epochs"}),
         ("fast_without_small_images", "fast", {"resolution.kind"}),
         ("fast_without_cosine", "fast", {"schedule.kind", "schedule.warmup_epochs", "schedule.final_fraction"}),
         ("fast_without_averaging", "fast", {"averaging.kind"}),
