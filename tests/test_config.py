@@ -159,6 +159,7 @@ def test_mission_sweep_composes() -> None:
         ("schedule.warmup_epochs=40", "leaves nothing of training.epochs=40"),
         ("resolution=progressive model=flatten", "resolution=progressive is not possible with pooling=flatten"),
         ("resolution=progressive pipeline=keras_directory", "resolution=progressive needs pipeline=store"),
+        ("batch_norm.num_images=256", "batch_norm.num_images=256 has no effect with batch_norm=running"),
         ("batch_norm=precise pipeline=keras_directory", "batch_norm=precise needs pipeline=store"),
         ("batch_norm=precise training.strategy=mirrored", "batch_norm=precise needs training.strategy=none"),
         ("data=[kaggle,folder]", "expected one option of the group data"),

@@ -127,6 +127,15 @@ def test_seeds_derive_apart_and_stay_where_they_are() -> None:
             1,
             "crop-deep-flatten-sgd-class_weight-youden-s3-r1",
         ),
+        (
+            {
+                **{"augmentation": "no_flip", "depth": "standard", "pooling": "gap", "optimizer": "adamw"},
+                **{"resolution": "progressive", "averaging": "ema", "batch_norm": "precise", "imbalance": "none"},
+            },
+            0,
+            0,
+            "no_flip-gap-adamw-progressive-ema-precise-s0",
+        ),
     ],
 )
 def test_runs_are_named_by_what_they_are(choices: dict[str, str], seed: int, replicate: int, name: str) -> None:

@@ -152,6 +152,9 @@ UNSAID = {
     "split": ("official",),
     "depth": ("standard",),
     "schedule": ("constant",),
+    "resolution": ("full",),
+    "averaging": ("none",),
+    "batch_norm": ("running",),
     "imbalance": ("none",),
     "training": ("default", "smoke"),
     "pipeline": ("store",),
@@ -167,7 +170,10 @@ def run_name(config: ExperimentConfig, replicate: int) -> str:
     words += [own_net] if own_net else [chosen.get("depth", ""), chosen.get("pooling", "")]
     words += [
         chosen.get(group, "")
-        for group in ("split", "optimizer", "schedule", "imbalance", "training", "pipeline", "threshold")
+        for group in (
+            *("split", "optimizer", "schedule", "resolution", "averaging", "batch_norm"),
+            *("imbalance", "training", "pipeline", "threshold"),
+        )
     ]
     said = [word for word in words if word and not any(word in unsaid for unsaid in UNSAID.values())]
     return "-".join([*said, f"s{config.seed}", *([f"r{replicate}"] if replicate else [])])

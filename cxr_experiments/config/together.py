@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from cxr_experiments.config.schema import DataConfig, ExperimentConfig
+from cxr_experiments.config.schema import BatchNormConfig, DataConfig, ExperimentConfig
 from cxr_experiments.errors import ConfigError
 
 
@@ -80,6 +80,11 @@ def _check_devices(config: ExperimentConfig) -> None:
 
 def _check_batch_norm(config: ExperimentConfig) -> None:
     """Statistics are measured by one device, of images of the store."""
+    num_images = config.batch_norm.num_images
+    if config.batch_norm.kind == "running" and num_images != BatchNormConfig().num_images:
+        raise ConfigError(
+            f"batch_norm.num_images={num_images} has no effect with batch_norm=running: add batch_norm=precise"
+        )
     if config.batch_norm.kind == "precise" and config.pipeline.kind != "store":
         raise ConfigError("batch_norm=precise needs pipeline=store: Keras' own loader gives augmented images alone")
     if config.batch_norm.kind == "precise" and config.training.strategy != "none":

@@ -15,11 +15,14 @@ import matplotlib
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
+from matplotlib.patches import Rectangle
+from matplotlib.transforms import Affine2D
 from numpy.typing import NDArray
 
 from cxr_experiments.record.figures.page import GRAY, HEADING_IN, VERMILLION, page
 
-TILE_IN = 1.85  # 280 pixels, at which a 200 pixel film loses nothing
+TILE_IN, GAP_IN = 1.8, 0.07  # 270 pixels, at which a 200 pixel film loses nothing; from a film to its overlay
+TITLE_IN, LEFT_IN, BETWEEN_IN, BELOW_IN = 0.62, 0.55, 0.25, 0.9  # over a film, before it, between pairs, under all
 LARGEST_IN = 4.4
 UNVALIDATED = "not validated on this model"
 LONGEST_ID = 46
@@ -55,25 +58,22 @@ class Caption:
 def draw_heatmaps(path: Path, groups: Mapping[str, Sequence[ExplainedFilm]], caption: Caption) -> None:
     """One row of film and overlay pairs for each group, kind of film -> films; a group without films says so."""
     num_pairs = max(1, *(len(films) for films in groups.values()))
-    width_in = 2 * num_pairs * TILE_IN + 0.75
-    height_in = HEADING_IN + len(groups) * (TILE_IN + 0.52) + 0.75
+    pair_in, row_in = 2 * TILE_IN + GAP_IN + BETWEEN_IN, TITLE_IN + TILE_IN
+    size = {"height_in": HEADING_IN + len(groups) * row_in + BELOW_IN, "width_in": LEFT_IN + num_pairs * pair_in}
     title = f"Where the network finds {caption.positive}, validation"
-    size = {"height_in": height_in, "width_in": width_in}
     with page(path, title, caption.worth, synthetic=caption.synthetic, **size) as figure:
         _mark_worth(figure, caption)
-        figure.get_layout_engine().set(h_pad=0.1)
-        grid = figure.subplots(len(groups), 2 * num_pairs, squeeze=False)
-        for row, (heading, films) in zip(grid, groups.items(), strict=True):
-            for axes in row:
-                _bare(axes)
-            row[0].set_ylabel(heading.replace(", ", "\n"), fontsize=9.5)
+        sheet = _in_inches(figure)
+        for row, (heading, films) in enumerate(groups.items()):
+            top = HEADING_IN + row * row_in + TITLE_IN
+            upright = {"rotation": 90, "ha": "right", "va": "center", "ma": "center", "fontsize": 9.5}
+            sheet.text(LEFT_IN - 0.08, top + TILE_IN / 2, heading.replace(", ", "\n"), **upright)
             if not films:
-                row[0].text(0.06, 0.5, "none", transform=row[0].transAxes, va="center", color=GRAY)
+                sheet.text(LEFT_IN + 0.1, top + TILE_IN / 2, "none", va="center", color=GRAY)
             for pair, one in enumerate(films):
-                _draw_pair(row[2 * pair], row[2 * pair + 1], one)
-                told = f"P {one.probability:.4f}, called {one.called}\n{_shortened(one.name)}"
-                row[2 * pair].set_title(told, loc="left", fontsize=8.5)
-        _colour_bar(figure, grid.ravel().tolist(), caption)
+                _draw_titled_pair(sheet, one, LEFT_IN + pair * pair_in, top)
+        width, height = figure.get_size_inches()
+        _colour_bar(figure, caption, cax=figure.add_axes((0.2, 0.56 / height, 0.6, 0.1 / height)))
 
 
 def draw_explained(path: Path, one: ExplainedFilm, caption: Caption) -> None:
@@ -91,7 +91,7 @@ def draw_explained(path: Path, one: ExplainedFilm, caption: Caption) -> None:
             _bare(axes)
         _draw_pair(left, right, one)
         left.set_title(_shortened(one.name), loc="left", fontsize=8.5)
-        _colour_bar(figure, [left, right], caption)
+        _colour_bar(figure, caption, ax=[left, right], location="bottom", aspect=45, shrink=0.7)
 
 
 def heat_extent(shape: tuple[int, int], size_px: int, resize: str) -> tuple[float, float, float, float]:
@@ -122,29 +122,58 @@ def heat_extent(shape: tuple[int, int], size_px: int, resize: str) -> tuple[floa
     return -before * across, (size_px - before) * across, (size_px - above) * down, -above * down
 
 
-def draw_film(axes: Any, one: ExplainedFilm) -> None:
-    """The film alone, in its own pixels."""
+def draw_film(axes: Any, one: ExplainedFilm, placed: Any = None) -> None:
+    """The film alone, in its own pixels; `placed` is the transform of these where the axes have others."""
+    shown = {"cmap": "gray", "vmin": 0, "vmax": 255, "interpolation": "antialiased"}
     height, width = one.film.shape
-    axes.imshow(one.film, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0), interpolation="antialiased")
+    _show(axes, one, one.film, (0.0, float(width), float(height), 0.0), placed, **shown)
 
 
-def draw_heat(axes: Any, one: ExplainedFilm) -> None:
+def draw_heat(axes: Any, one: ExplainedFilm, placed: Any = None) -> None:
     """The heat over a film that is drawn already; where there is none, words that say so."""
     height, width = one.film.shape
     highest = float(one.heat.max())
     if highest <= 0:
-        axes.text(0.5, 0.04, "no evidence", transform=axes.transAxes, ha="center", color="white", fontsize=8.5)
+        words = {"ha": "center", "color": "white", "fontsize": 8.5, "transform": placed or axes.transData}
+        axes.text(0.5 * width, 0.96 * height, "no evidence", **words)
         return
     extent = heat_extent((height, width), one.heat.shape[0], one.resize)
     shown = {"cmap": ListedColormap(_colours()), "vmin": 0, "vmax": 1, "interpolation": "bilinear"}
-    axes.imshow(one.heat / highest, extent=extent, **shown)
-    axes.set(xlim=(0, width), ylim=(height, 0))  # bars of the padded square lie outside the film
+    _show(axes, one, one.heat / highest, extent, placed, **shown)
+
+
+def _show(axes: Any, one: ExplainedFilm, pixels: Any, extent: tuple[float, ...], placed: Any, **shown: Any) -> None:
+    """An image in the film's pixels, cut at the film's borders: bars of the padded square lie outside."""
+    height, width = one.film.shape
+    limits = axes.get_xlim(), axes.get_ylim()
+    image = axes.imshow(pixels, extent=extent, transform=placed or axes.transData, aspect="equal", **shown)
+    image.set_clip_path(Rectangle((0, 0), width, height, transform=placed or axes.transData))
+    axes.set(xlim=(0, width), ylim=(height, 0)) if placed is None else axes.set(xlim=limits[0], ylim=limits[1])
 
 
 def _draw_pair(left: Any, right: Any, one: ExplainedFilm) -> None:
     for axes in (left, right):
         draw_film(axes, one)
     draw_heat(right, one)
+
+
+def _in_inches(figure: Any) -> Any:
+    """Axes over the whole page, in inches from its upper left corner: an axes for each tile would cost 30 ms each."""
+    width, height = figure.get_size_inches()
+    sheet = figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=(0, width), ylim=(height, 0))
+    sheet.set_axis_off()
+    return sheet
+
+
+def _draw_titled_pair(sheet: Any, one: ExplainedFilm, left: float, top: float) -> None:
+    """Film and overlay side by side, their upper left corner at (left, top) inches, what was said of them above."""
+    scale = TILE_IN / max(one.film.shape)
+    for x in (left, left + TILE_IN + GAP_IN):
+        placed = Affine2D().scale(scale).translate(x, top) + sheet.transData
+        draw_film(sheet, one, placed)
+    draw_heat(sheet, one, placed)
+    told = f"P {one.probability:.4f}, called {one.called}\n{_shortened(one.name)}"
+    sheet.text(left, top - 0.06, told, ha="left", va="bottom", fontsize=8.5)
 
 
 def _colours() -> NDArray[np.float64]:
@@ -154,11 +183,10 @@ def _colours() -> NDArray[np.float64]:
     return colours
 
 
-def _colour_bar(figure: Any, axes: list[Any], caption: Caption) -> None:
+def _colour_bar(figure: Any, caption: Caption, **where: Any) -> None:
     colours = _colours()
     over_gray = colours[:, 3:] * colours[:, :3] + (1 - colours[:, 3:]) * 0.35  # as over the film
-    scale = ScalarMappable(cmap=ListedColormap(over_gray))
-    bar = figure.colorbar(scale, ax=axes, location="bottom", aspect=45, shrink=0.7)
+    bar = figure.colorbar(ScalarMappable(cmap=ListedColormap(over_gray)), **{"orientation": "horizontal", **where})
     bar.set_ticks([0, 0.5, 1], labels=["none", "half", "this film's strongest"])
     bar.set_label(f"evidence for {caption.positive}; called so when P >= {caption.threshold:.4g}", fontsize=8.5)
     bar.ax.tick_params(labelsize=8.5)

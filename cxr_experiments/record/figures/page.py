@@ -72,6 +72,9 @@ def page(
             }
             figure.text(1 - left, 1 - 0.1 / height_in, "SYNTHETIC", **place)
         yield figure
+        if any(axes.get_subplotspec() for axes in figure.axes):
+            layout.execute(figure)
+        figure.set_layout_engine(None)  # or `savefig` would lay out again, and draw twice
         partial_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             # level 6, the usual one, takes twice as long for a tenth less
