@@ -209,15 +209,20 @@ def test_report_of_nothing_says_how_to_make_something(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_committed_tables_are_what_the_committed_records_say_and_the_page_repeats_them(tmp_path: Path) -> None:
-    committed = ROOT / "results" / "time_to_quality"
+@pytest.mark.parametrize(
+    ("folder", "arms"), [("time_to_quality", {"fast", "fast_adamw"}), ("time_to_quality_bfloat16", {"fast_precise"})]
+)
+def test_committed_tables_are_what_the_committed_records_say_and_the_page_repeats_them(
+    tmp_path: Path, folder: str, arms: set[str]
+) -> None:
+    committed = ROOT / "results" / folder
     text = write_report(Path(shutil.copytree(committed, tmp_path / "records")))
     assert text == (committed / "report.md").read_text()
     assert (tmp_path / "records" / "times.csv").read_text() == (committed / "times.csv").read_text()
     page = (ROOT / "docs" / "time_to_quality.md").read_text()
     rows = [line for line in text.splitlines() if re.match(r"\| \w+ \| \w+ \| \d \| \d of", line)]
     cells = [row.strip("| ").split(" | ") for row in rows]
-    assert {arm for arm, *_ in cells} == {"fast", "fast_adamw"}
+    assert {arm for arm, *_ in cells} == arms
     for arm, reading, _, reached, medians, ratio, _ in cells:
         assert f"| {arm} | {reading} | {reached} | {medians} | {ratio} |" in page
 
