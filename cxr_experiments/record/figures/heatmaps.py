@@ -72,8 +72,8 @@ def draw_heatmaps(path: Path, groups: Mapping[str, Sequence[ExplainedFilm]], cap
                 sheet.text(LEFT_IN + 0.1, top + TILE_IN / 2, "none", va="center", color=GRAY)
             for pair, one in enumerate(films):
                 _draw_titled_pair(sheet, one, LEFT_IN + pair * pair_in, top)
-        width, height = figure.get_size_inches()
-        _colour_bar(figure, caption, cax=figure.add_axes((0.2, 0.56 / height, 0.6, 0.1 / height)))
+        place = (0.2, 0.56 / size["height_in"], 0.6, 0.1 / size["height_in"])
+        _colour_bar(figure, caption, cax=figure.add_axes(place))
 
 
 def draw_explained(path: Path, one: ExplainedFilm, caption: Caption) -> None:
