@@ -57,7 +57,7 @@ class Caption:
 
 def draw_heatmaps(path: Path, groups: Mapping[str, Sequence[ExplainedFilm]], caption: Caption) -> None:
     """One row of film and overlay pairs for each group, kind of film -> films; a group without films says so."""
-    num_pairs = max(1, *(len(films) for films in groups.values()))
+    num_pairs = max(2, *(len(films) for films in groups.values()))  # a narrower page would cut its title
     pair_in, row_in = 2 * TILE_IN + GAP_IN + BETWEEN_IN, TITLE_IN + TILE_IN
     size = {"height_in": HEADING_IN + len(groups) * row_in + BELOW_IN, "width_in": LEFT_IN + num_pairs * pair_in}
     title = f"Where the network finds {caption.positive}, validation"
