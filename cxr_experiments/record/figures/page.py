@@ -74,7 +74,7 @@ def page(
         yield figure
         if any(axes.get_subplotspec() for axes in figure.axes):
             layout.execute(figure)
-        figure.set_layout_engine(None)  # or `savefig` would lay out again, and draw twice
+        figure.set_layout_engine(None)  # or `savefig` would draw twice
         partial_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             # level 6, the usual one, takes twice as long for a tenth less
