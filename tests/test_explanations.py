@@ -36,7 +36,8 @@ from cxr_experiments.record.explanations import (
     read_worth,
 )
 from cxr_experiments.record.figures import Caption, ExplainedFilm, draw_explained, draw_heatmaps
-from cxr_experiments.record.figures.heatmaps import heat_extent
+from cxr_experiments.record.figures.heatmaps import TILE_IN, TITLE_IN, heat_extent
+from cxr_experiments.record.figures.page import DOTS_PER_INCH, HEADING_IN
 from cxr_experiments.record.heatmaps import keep_heatmaps, telling_rows
 from cxr_experiments.record.run_folder import RunFolder, write_json
 
@@ -312,6 +313,18 @@ def test_empty_group_says_so_and_long_names_are_cut(tmp_path: Path, drawn: list[
     assert_no_text_on_text(drawn[0])
     assert "none" in texts_of(drawn[0])
     assert "xxx.jpeg\npatient not known" in texts_of(drawn[0])
+
+
+def test_heat_on_the_page_ends_where_the_film_does(tmp_path: Path) -> None:
+    """A film half as wide as high: the padded square's bars, as wide as the film, would lie over its neighbours."""
+    narrow = film(80, 40, "pad", np.ones((32, 32), dtype=np.float32))
+    draw_heatmaps(tmp_path / "x.png", {"NORMAL, typical": [narrow, narrow]}, CAPTION)
+    with Image.open(tmp_path / "x.png") as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    top, side = round((HEADING_IN + TITLE_IN) * DOTS_PER_INCH), round(TILE_IN * DOTS_PER_INCH)
+    strip = pixels[top + 5 : top + side - 5]
+    is_coloured = (strip.max(axis=2) - strip.min(axis=2) > 20).any(axis=0)
+    assert is_coloured.sum() == pytest.approx(2 * side / 2, abs=6), "two overlays, each half a tile wide"
 
 
 @pytest.mark.long

@@ -145,10 +145,10 @@ def draw_heat(axes: Any, one: ExplainedFilm, placed: Any = None) -> None:
 def _show(axes: Any, one: ExplainedFilm, pixels: Any, extent: tuple[float, ...], placed: Any, **shown: Any) -> None:
     """An image in the film's pixels, cut at the film's borders: bars of the padded square lie outside."""
     height, width = one.film.shape
-    limits = axes.get_xlim(), axes.get_ylim()
     image = axes.imshow(pixels, extent=extent, transform=placed or axes.transData, aspect="equal", **shown)
     image.set_clip_path(Rectangle((0, 0), width, height, transform=placed or axes.transData))
-    axes.set(xlim=(0, width), ylim=(height, 0)) if placed is None else axes.set(xlim=limits[0], ylim=limits[1])
+    if placed is None:
+        axes.set(xlim=(0, width), ylim=(height, 0))
 
 
 def _draw_pair(left: Any, right: Any, one: ExplainedFilm) -> None:
