@@ -61,7 +61,7 @@ def run_experiment(config: ExperimentConfig, on_epoch_end: Callable[[Epoch], Non
         batches = pipeline.make_pipeline(config, store, split, seeds, runs / ".links")
         network = model.build_model(config, seeds)
         trained = trainer.train_model(network, batches, config, [run.epoch, display.epoch], display.batch, run.states)
-        predict = trainer.logit_function(network)
+        predict = trainer.logit_function(network, config)
         ask = partial(predict_split, predict, store.images, store.manifest, run_id=run.run_id)
         predictions, fitted = ask(split.val, split="val"), ask(train_sample(split), split="train")
         stressed = predict_stressed(predict, store.images, split.val, predictions)

@@ -19,6 +19,7 @@ from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.config.seeds import derive, resolve_seeds
 from cxr_experiments.errors import RunError
 from cxr_experiments.learning.model import build_model
+from cxr_experiments.learning.traced import answers_of
 
 HeatFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -46,12 +47,12 @@ def explainer(network: keras.Model, config: ExperimentConfig) -> Explainer:
     def untrained_heat(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         seeds = resolve_seeds(config)
         twin = build_model(config, replace(seeds, init=derive(seeds.init, "untrained twin")))
-        return heat_function(twin)(images)
+        return heat_function(twin, config)(images)
 
-    return Explainer(METHOD, heat_function(network), untrained_heat)
+    return Explainer(METHOD, heat_function(network, config), untrained_heat)
 
 
-def heat_function(network: keras.Model) -> HeatFunction:
+def heat_function(network: keras.Model, config: ExperimentConfig | None = None) -> HeatFunction:
     """Images (n, size, size, 1) uint8 -> heat (n, size, size) float32, 0 and more: what speaks for the positive class.
 
     The sum over all pixels, negative ones included and before the neighbourhood is drawn in, is the logit of the image
@@ -59,6 +60,7 @@ def heat_function(network: keras.Model) -> HeatFunction:
 
     Args:
         network: as `build_model` or `load_model` gives it.
+        config: what it was built from, if the next run of a sweep may take over what is traced here.
 
     References:
         Sundararajan, Taly and Yan (2017), ICML, equation 3 (midpoint rule).
@@ -66,17 +68,9 @@ def heat_function(network: keras.Model) -> HeatFunction:
     Raises:
         RunError: (when called) the logit does not depend on the image in a way that has a gradient.
     """
-    to_logit = keras.Model(network.get_layer("rescale").output, network.get_layer("logit").output)
+    answers = answers_of(network, config)
     size_px = int(network.input.shape[1])
     window = _window(size_px)
-
-    @tf.function(input_signature=[tf.TensorSpec((None, size_px, size_px, 1), tf.float32)])  # type: ignore[untyped-decorator]
-    def gradient(images: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            tape.watch(images)
-            logit = tf.reduce_sum(to_logit(images, training=False))
-        found = tape.gradient(logit, images)
-        return tf.fill(tf.shape(images), np.nan) if found is None else found
 
     def heat(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         fractions = (np.arange(NUM_STEPS, dtype=np.float32) + np.float32(0.5)) / np.float32(NUM_STEPS)
@@ -84,7 +78,7 @@ def heat_function(network: keras.Model) -> HeatFunction:
         for image in images:
             scaled = np.asarray(image, dtype=np.float32) / np.float32(255)
             path = scaled * fractions[:, None, None, None]
-            slope = gradient(tf.constant(path)).numpy().mean(axis=0)
+            slope = answers.slope(tf.constant(path)).numpy().mean(axis=0)
             evidence = window @ (scaled * slope)[..., 0] @ window.T
             found.append(np.maximum(evidence, 0).astype(np.float32)[None])
         whole = np.concatenate(found)

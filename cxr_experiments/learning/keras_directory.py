@@ -27,7 +27,7 @@ from cxr_experiments.images.decode import encode_png
 from cxr_experiments.images.manifest import ImageRow, Manifest, load_pixels, num_cores
 from cxr_experiments.images.splits import Split
 from cxr_experiments.learning.augmentation import Augmentation
-from cxr_experiments.learning.tf_data import NUM_BATCHES, ready_ahead
+from cxr_experiments.learning.tf_data import NUM_BATCHES, ready_ahead, without_autograph
 
 
 def link_split(manifest: Manifest, split: Split, data: DataConfig, folder: Path) -> Path:
@@ -72,6 +72,7 @@ def directory_batches(
         tf.random.set_seed(1 + derive(seeds.order, "graph"))
         return train.shuffle(num_train, seed=seeds.order + epoch, reshuffle_each_iteration=False).batch(batch_size)
 
+    @without_autograph
     def augmented(step: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         seed = tf.stack([tf.constant(seeds.augmentation, tf.int32), tf.cast(step, tf.int32)])
         return augment(batch[0], seed), batch[1]
@@ -100,6 +101,7 @@ def load_directory(folder: Path, classes: tuple[str, str], data: DataConfig) -> 
         verbose=False,
     )
 
+    @without_autograph
     def to_uint8(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         gray = tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8)
         return gray, tf.reshape(tf.cast(label, tf.float32), (1,))

@@ -26,7 +26,7 @@ from cxr_experiments.images.store import Store
 from cxr_experiments.learning.augmentation import Augmentation, make_augmentation
 from cxr_experiments.learning.devices import check_last_batch, num_replicas, validation_batch_size
 from cxr_experiments.learning.keras_directory import directory_batches, link_split
-from cxr_experiments.learning.tf_data import NUM_BATCHES, ready_ahead
+from cxr_experiments.learning.tf_data import NUM_BATCHES, ready_ahead, without_autograph
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,7 @@ def training_batches(
 
     sides = training_sides(config)
 
+    @without_autograph
     def augmented(step: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         seed = tf.stack([tf.constant(seeds.augmentation, tf.int32), tf.cast(step, tf.int32)])
         return augment(images, seed, None if sides is None else tf.gather(sides, step // steps_per_epoch)), labels
@@ -218,7 +219,7 @@ def evaluation_batches(
     gathered = _gather(
         steps, Source(images, labels, indices), lambda step: indices[step * batch_size : (step + 1) * batch_size]
     )
-    return ready_ahead(gathered.map(lambda step, batch, batch_labels: (batch, batch_labels)))
+    return ready_ahead(gathered.map(without_autograph(lambda step, batch, batch_labels: (batch, batch_labels))))
 
 
 def _draw_evenly(rows: NDArray[np.int64], size: int, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -235,6 +236,7 @@ def _gather(steps: tf.data.Dataset, source: Source, rows_of: Callable[[int], NDA
         rows = rows_of(int(step))
         return np.ascontiguousarray(source.images[rows]), source.labels[rows].astype(np.float32)[:, None]
 
+    @without_autograph
     def gathered(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         # Stateless, and said so: behind a stateful map, op determinism makes every later stage wait for the model.
         images, labels = tf.numpy_function(read, [step], (tf.uint8, tf.float32), stateful=False)

@@ -44,7 +44,7 @@ def with_augmented_copies(
     if augment(probe, tf.constant([seed, 0])) is probe:
         raise ConfigError("the model was trained with augmentation=none: its copies at test time would all be alike")
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
     def changed(images: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
         # one image at a time: a batch would draw by the place of an image in it
         return tf.map_fn(lambda image: augment(image[None], tf.stack([seed, draw]))[0], images)

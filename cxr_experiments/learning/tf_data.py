@@ -8,12 +8,17 @@ search to find anything.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
 import tensorflow as tf
 
 from cxr_experiments.images.manifest import num_cores
 
 NUM_BATCHES = min(4, num_cores())  # that are augmented at once; each is held whole, so not one for every core
 NUM_AHEAD = 2  # batches that wait for the model
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def ready_ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -22,3 +27,8 @@ def ready_ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
     options.deterministic = True
     options.autotune.enabled = False
     return batches.prefetch(NUM_AHEAD).with_options(options)
+
+
+def without_autograph(function: Function) -> Function:
+    """The same function, traced as it is: rewriting what has no loop or branch over tensors only takes time."""
+    return cast(Function, tf.autograph.experimental.do_not_convert(function))

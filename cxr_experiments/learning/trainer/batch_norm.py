@@ -39,7 +39,7 @@ class PreciseBatchNorm(keras.callbacks.Callback):  # type: ignore[misc]  # Keras
         statistics = {id(variable) for pair in self.pairs for variable in pair}
         self.others = [variable for variable in model.non_trainable_variables if id(variable) not in statistics]
 
-        @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+        @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
         def of_batch(images: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
             with _without_memory(norms):
                 model(images, training=True)

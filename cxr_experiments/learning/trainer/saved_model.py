@@ -10,26 +10,27 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.errors import RunError, one_line
-from cxr_experiments.learning.fused_normalization import fused_twin
 from cxr_experiments.learning.model_file import check_model_file, weights_up_to
+from cxr_experiments.learning.traced import answers_of
 
 LogitFunction = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
 
-def logit_function(model: keras.Model) -> LogitFunction:
-    """The model up to its layer `logit`, without dropout: images (k, size, size, 1) uint8 -> logits (k,) float64."""
-    twin = fused_twin(model)  # whose convolutions TensorFlow merges with what follows them
-    to_logit = keras.Model(twin.input, twin.get_layer("logit").output)
+def logit_function(model: keras.Model, config: ExperimentConfig | None = None) -> LogitFunction:
+    """The model up to its layer `logit`, without dropout: images (k, size, size, 1) uint8 -> logits (k,) float64.
 
-    @tf.function(input_signature=[tf.TensorSpec(model.input.shape, tf.uint8)])  # type: ignore[untyped-decorator]
-    def compute(images: tf.Tensor) -> tf.Tensor:
-        return to_logit(images, training=False)
+    Args:
+        model: As `build_model` or `load_model` gives it; what becomes of its weights later changes nothing.
+        config: What it was built from, if the next run of a sweep may take over what is traced here.
+    """
+    answers = answers_of(model, config)
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float64]:
         if images.shape[1:] != model.input.shape[1:]:
             raise RunError(f"the network takes images of {model.input.shape[1:]}, and these are {images.shape[1:]}")
-        return np.asarray(compute(tf.constant(images)), dtype=np.float64)[:, 0]
+        return np.asarray(answers.logit(tf.constant(images)), dtype=np.float64)[:, 0]
 
     return predict
 

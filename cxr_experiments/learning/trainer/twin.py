@@ -14,6 +14,7 @@ from cxr_experiments.config.seeds import resolve_seeds
 from cxr_experiments.errors import ConfigError
 from cxr_experiments.learning.devices import MeanOverImages, device_scope, mirrored_twin, num_replicas
 from cxr_experiments.learning.fused_normalization import fused_twin
+from cxr_experiments.learning.traced import forget_answers
 from cxr_experiments.learning.trainer.optimizer import make_optimizer
 
 
@@ -81,7 +82,8 @@ def twin_is_kept(config: ExperimentConfig) -> bool:
 
 
 def forget_twin() -> None:
-    """Give back what a kept twin holds; a compiled model is a cycle, which no reference count frees."""
+    """Give back what a kept twin and kept answers hold; a compiled model is a cycle, which no reference count frees."""
+    forget_answers()
     if _kept:
         _kept.clear()
         gc.collect()
