@@ -34,7 +34,7 @@ from cxr_experiments.config.compose import CONF_DIR, read_config
 from cxr_experiments.config.credentials import WHERE_THEY_BELONG, holds_credentials, without_credentials
 from cxr_experiments.config.flags import flags_last
 from cxr_experiments.config.hydra_errors import interruptions_kept, translate
-from cxr_experiments.config.hydra_help import asks_for_help, configs_copied_once
+from cxr_experiments.config.hydra_repeats import asks_for_help, configs_copied_once, jobs_checked_once
 from cxr_experiments.config.job import run_requested
 from cxr_experiments.config.machine import refusals_told
 from cxr_experiments.config.processes import is_child
@@ -87,7 +87,8 @@ def run_command(
         sys.argv[1:] = as_text(read_words(flags_last(sys.argv[1:])))
         with interruptions_kept(), _full_errors():
             sweep = check_sweep(config_name, schema)
-            with _followed_by(after_sweep, sweep), configs_copied_once() if asks_for_help() else nullcontext():
+            spared = jobs_checked_once() if sweep else configs_copied_once() if asks_for_help() else nullcontext()
+            with _followed_by(after_sweep, sweep), spared:
                 main()
 
 
