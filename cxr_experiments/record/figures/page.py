@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from PIL import Image
 
 DOTS_PER_INCH = 150
 WIDTH_IN = 5.0  # set in a column of 3.4 inches, the 10.5 point text below is still 7 points high
@@ -58,7 +56,7 @@ def page(
         body = (0.0, 0.0, 1.0, 1 - HEADING_IN / height_in)
         layout = ConstrainedLayoutEngine(rect=body, w_pad=0.06, h_pad=0.06)
         figure = Figure(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, layout=layout)
-        canvas = FigureCanvasAgg(figure)
+        FigureCanvasAgg(figure)
         left = 0.12 / width_in
         figure.text(left, 1 - 0.09 / height_in, title, ha="left", va="top", fontsize=12.5, fontweight="bold")
         figure.text(left, 1 - 0.36 / height_in, subtitle, ha="left", va="top", fontsize=9.5, color=GRAY)
@@ -76,13 +74,11 @@ def page(
         yield figure
         if any(axes.get_subplotspec() for axes in figure.axes):
             layout.execute(figure)
-        figure.set_layout_engine(None)  # or drawing would do it again
+        figure.set_layout_engine(None)  # or `savefig` would draw twice
         partial_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            canvas.draw()
-            drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # no page is transparent
-            # `savefig` keeps an alpha channel of 255 and packs at level 6: three times as long for a fifteenth less
-            drawn.save(partial_path, "png", compress_level=1, dpi=(DOTS_PER_INCH, DOTS_PER_INCH))
+            # level 6, the usual one, takes twice as long for a tenth less
+            figure.savefig(partial_path, format="png", dpi=DOTS_PER_INCH, pil_kwargs={"compress_level": 3})
             partial_path.replace(path)
         finally:
             partial_path.unlink(missing_ok=True)
