@@ -87,8 +87,9 @@ def run_command(
         sys.argv[1:] = as_text(read_words(flags_last(sys.argv[1:])))
         with interruptions_kept(), _full_errors():
             sweep = check_sweep(config_name, schema)
-            spared = jobs_checked_once() if sweep else configs_copied_once() if asks_for_help() else nullcontext()
-            with _followed_by(after_sweep, sweep), spared:
+            is_checked = sweep is not None and sweep.is_checked
+            spared = jobs_checked_once if is_checked else configs_copied_once if asks_for_help() else nullcontext
+            with _followed_by(after_sweep, sweep), spared():
                 main()
 
 
@@ -213,10 +214,12 @@ def _full_errors() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep before its first job: the folder that all its jobs will name, and the first job's config."""
+    """A sweep before its first job: the folder that all its jobs will name, the first job's config, and whether all
+    that Hydra will launch has been composed and checked."""
 
     folder: Path
     config: Any
+    is_checked: bool
 
 
 def check_sweep(config_name: str, schema: type[Any]) -> Sweep | None:
@@ -231,18 +234,20 @@ def check_sweep(config_name: str, schema: type[Any]) -> Sweep | None:
     overrides = OverridesParser.create().parse_overrides(args.overrides)
     if any(holds_credentials(word) for word in args.overrides):  # Hydra keeps them in the sweep's folder
         raise ConfigError(f"an override holds a user name or a password: they belong into {WHERE_THEY_BELONG}")
-    jobs = BasicSweeper.split_arguments([o for o in overrides if not o.key_or_group.startswith("hydra")], None)[0]
+    jobs = BasicSweeper.split_arguments([o for o in overrides if not o.is_hydra_override()], None)[0]
     typed = [word for word in args.overrides if word.startswith("hydra.sweep.dir=")]
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         composed = [compose(args.config_name or config_name, [*job, *typed], return_hydra_config=True) for job in jobs]
         configs = [read_config(one, schema) for one in composed]
         folder = Path(composed[0].hydra.sweep.dir).absolute()
+    adds_jobs = any("hydra.sweeper" in word or "hydra/sweeper" in word for word in args.overrides)
     GlobalHydra.instance().clear()
     if not typed:
         folder = new_folder(folder)
         place = sys.argv.index(args.overrides[0]) if args.overrides else len(sys.argv)
         sys.argv.insert(place, f"hydra.sweep.dir={escaped(str(folder))}")
-    return Sweep(folder, configs[0])
+    is_checked = not (adds_jobs or composed[0].hydra.sweeper.params or args.config_path or args.config_dir)
+    return Sweep(folder, configs[0], is_checked)
 
 
 def as_text(arguments: list[str]) -> list[str]:

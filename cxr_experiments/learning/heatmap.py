@@ -19,7 +19,7 @@ from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.config.seeds import derive, resolve_seeds
 from cxr_experiments.errors import RunError
 from cxr_experiments.learning.model import build_model
-from cxr_experiments.learning.traced import answers_of
+from cxr_experiments.learning.traced import slope_of
 
 HeatFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -68,7 +68,7 @@ def heat_function(network: keras.Model, config: ExperimentConfig | None = None) 
     Raises:
         RunError: (when called) the logit does not depend on the image in a way that has a gradient.
     """
-    answers = answers_of(network, config)
+    gradient = slope_of(network, config)
     size_px = int(network.input.shape[1])
     window = _window(size_px)
 
@@ -78,7 +78,7 @@ def heat_function(network: keras.Model, config: ExperimentConfig | None = None) 
         for image in images:
             scaled = np.asarray(image, dtype=np.float32) / np.float32(255)
             path = scaled * fractions[:, None, None, None]
-            slope = answers.slope(tf.constant(path)).numpy().mean(axis=0)
+            slope = gradient(tf.constant(path)).numpy().mean(axis=0)
             evidence = window @ (scaled * slope)[..., 0] @ window.T
             found.append(np.maximum(evidence, 0).astype(np.float32)[None])
         whole = np.concatenate(found)

@@ -1,4 +1,4 @@
-"""A network -> its logit, and the slope of the logit along the image, as functions traced once.
+"""A network -> its logit, and the slope of the logit along the image, each as a function traced once.
 
 To trace them takes longer than to validate a short run.  So the runs of a sweep whose graph is the same use the same
 ones, each with its own weights.
@@ -6,6 +6,7 @@ ones, each with its own weights.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -14,46 +15,47 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from cxr_experiments.config.schema import ExperimentConfig
-from cxr_experiments.learning.fused_normalization import fused_twin
+from cxr_experiments.learning.fused_normalization import fused_twin, twin_of
 
 
 class Answers:
-    """One network's traced functions, with the weights that it had when they were made.
+    """A traced function of one network: its weights are put in before it is called.
 
     Attributes:
-        weights: As `keras.Model.get_weights` gives them; empty while they stand in the traced twin.
+        weights: As `keras.Model.get_weights` gives them; empty while they stand in the traced network.
     """
 
     def __init__(self, traced: _Traced, weights: list[NDArray[np.float32]]) -> None:
-        self._traced, self.weights = traced, weights
+        self.traced, self.weights = traced, weights
 
-    def logit(self, images: tf.Tensor) -> tf.Tensor:
-        """Images (k, size, size, 1) uint8 -> (k, 1) float32, without dropout."""
-        self._traced.take(self)
-        return self._traced.logit(images)
-
-    def slope(self, images: tf.Tensor) -> tf.Tensor:
-        """Images (k, size, size, 1) float32 in [0, 1] -> d logit / d pixel of each; NaN where there is no gradient."""
-        self._traced.take(self)
-        return self._traced.slope(images)
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        self.traced.take(self)
+        return self.traced.function(images)
 
 
-def answers_of(model: keras.Model, config: ExperimentConfig | None = None) -> Answers:
-    """The answers of `model`, as it is now.
+def logit_of(model: keras.Model, config: ExperimentConfig | None = None) -> Answers:
+    """Images (k, size, size, 1) uint8 -> (k, 1) float32, without dropout, by the weights that `model` has now.
 
     Args:
         model: As `build_model` or `load_model` gives it.
-        config: What it was built from.  With it, functions that another network of the same graph has left in this
-            process are used once more, and these are left for the next; without, or with a network of one's own,
-            they are traced anew.
+        config: What it was built from.  With it, the function that another network of the same graph has left in this
+            process is used once more, and this one is left for the next; without, or with a network of one's own, it
+            is traced anew.
     """
-    if config is None or config.model.builder is not None:
-        return _Traced(model).holder
-    graph = _graph_of(config)
-    if not _kept or _kept[0][0] != graph:
-        _kept[:] = [(graph, _Traced(model))]
-        return _kept[0][1].holder
-    return Answers(_kept[0][1], model.get_weights())
+    # fused: TensorFlow merges its convolutions with what follows them
+    return _answers(_logit, lambda: fused_twin(model), model, config)
+
+
+def slope_of(model: keras.Model, config: ExperimentConfig | None = None) -> Answers:
+    """Images (k, size, size, 1) float32 in [0, 1] -> d logit / d pixel of each; NaN where there is no gradient.
+
+    Of Keras' own normalization: the fused kernel has no deterministic gradient for a trained network on a GPU.
+
+    Args:
+        model: As `build_model` or `load_model` gives it.
+        config: As in `logit_of`; without, later changes of the model's weights are seen.
+    """
+    return _answers(_slope, lambda: model if _graph_of(config) is None else twin_of(model, _copy), model, config)
 
 
 def forget_answers() -> None:
@@ -62,44 +64,72 @@ def forget_answers() -> None:
 
 
 class _Traced:
-    """A twin with fused normalization, whose convolutions TensorFlow merges with what follows, and whose it is now."""
+    """A network, a function of it, and whose weights stand in it."""
 
-    def __init__(self, model: keras.Model) -> None:
-        self.twin = fused_twin(model)
-        self.holder = Answers(self, [])
-        to_logit = keras.Model(self.twin.input, self.twin.get_layer("logit").output)
-        from_scaled = keras.Model(self.twin.get_layer("rescale").output, to_logit.output)
-
-        def logit(images: tf.Tensor) -> tf.Tensor:
-            return to_logit(images, training=False)
-
-        def slope(images: tf.Tensor) -> tf.Tensor:
-            with tf.GradientTape() as tape:
-                tape.watch(images)
-                total = tf.reduce_sum(from_scaled(images, training=False))
-            found = tape.gradient(total, images)
-            return tf.fill(tf.shape(images), np.nan) if found is None else found
-
-        self.logit = _traced(logit, tf.TensorSpec(model.input.shape, tf.uint8))
-        self.slope = _traced(slope, tf.TensorSpec(model.input.shape, tf.float32))
+    def __init__(self, network: keras.Model, make: Callable[[keras.Model], Any]) -> None:
+        self.network, self.function, self.holder = network, make(network), Answers(self, [])
 
     def take(self, answers: Answers) -> None:
         """Put these weights in, and give those that stood there back to theirs."""
-        if answers is self.holder:
-            return
-        self.holder.weights = self.twin.get_weights()
-        self.twin.set_weights(answers.weights)
-        self.holder, answers.weights = answers, []
+        if answers is not self.holder:
+            self.holder.weights = self.network.get_weights()
+            self.network.set_weights(answers.weights)
+            self.holder, answers.weights = answers, []
 
 
-def _traced(function: Any, images: tf.TensorSpec) -> Any:
+# One for each function at most, and process-wide: what is saved is work between two runs of a sweep, which know
+# nothing of each other.
+_kept: dict[Callable[[keras.Model], Any], tuple[tuple[Any, ...], _Traced]] = {}
+
+
+def _answers(
+    make: Callable[[keras.Model], Any],
+    network: Callable[[], keras.Model],
+    model: keras.Model,
+    config: ExperimentConfig | None,
+) -> Answers:
+    graph = _graph_of(config)
+    if graph is None:
+        return _Traced(network(), make).holder
+    if make in _kept and _kept[make][0] == graph:
+        return Answers(_kept[make][1], model.get_weights())
+    _kept[make] = graph, _Traced(network(), make)
+    return _kept[make][1].holder
+
+
+def _graph_of(config: ExperimentConfig | None) -> tuple[Any, ...] | None:
+    """What decides the graph; None where only the network itself knows."""
+    if config is None or config.model.builder is not None:
+        return None
+    return config.data.image_size_px, config.depth, config.pooling, config.training.precision
+
+
+def _logit(network: keras.Model) -> Any:
+    to_logit = keras.Model(network.input, network.get_layer("logit").output)
+
+    def logit(images: tf.Tensor) -> tf.Tensor:
+        return to_logit(images, training=False)
+
+    return _traced(logit, tf.TensorSpec(network.input.shape, tf.uint8))
+
+
+def _slope(network: keras.Model) -> Any:
+    to_logit = keras.Model(network.get_layer("rescale").output, network.get_layer("logit").output)
+
+    def slope(images: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            logit = tf.reduce_sum(to_logit(images, training=False))
+        found = tape.gradient(logit, images)
+        return tf.fill(tf.shape(images), np.nan) if found is None else found
+
+    return _traced(slope, tf.TensorSpec(network.input.shape, tf.float32))
+
+
+def _traced(function: Callable[[tf.Tensor], tf.Tensor], images: tf.TensorSpec) -> Any:
     # there is no loop and no branch over tensors that AutoGraph could rewrite: looking for one only takes time
     return tf.function(function, input_signature=[images], autograph=False)
 
 
-def _graph_of(config: ExperimentConfig) -> tuple[Any, ...]:
-    return config.data.image_size_px, config.depth, config.pooling, config.model, config.training.precision
-
-
-# One at most, and process-wide: what is saved is work between two runs of a sweep, which know nothing of each other.
-_kept: list[tuple[tuple[Any, ...], _Traced]] = []
+def _copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+    return type(layer).from_config(layer.get_config())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cxr_experiments.config.schema import ExperimentConfig
 from cxr_experiments.errors import RunError, one_line
 from cxr_experiments.learning.model_file import check_model_file, weights_up_to
-from cxr_experiments.learning.traced import answers_of
+from cxr_experiments.learning.traced import logit_of
 
 LogitFunction = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
@@ -25,12 +25,12 @@ def logit_function(model: keras.Model, config: ExperimentConfig | None = None) -
         model: As `build_model` or `load_model` gives it; what becomes of its weights later changes nothing.
         config: What it was built from, if the next run of a sweep may take over what is traced here.
     """
-    answers = answers_of(model, config)
+    compute = logit_of(model, config)
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float64]:
         if images.shape[1:] != model.input.shape[1:]:
             raise RunError(f"the network takes images of {model.input.shape[1:]}, and these are {images.shape[1:]}")
-        return np.asarray(answers.logit(tf.constant(images)), dtype=np.float64)[:, 0]
+        return np.asarray(compute(tf.constant(images)), dtype=np.float64)[:, 0]
 
     return predict
 
