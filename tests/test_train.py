@@ -245,3 +245,12 @@ def test_missing_kaggle_root_is_three_lines_and_status_2(tmp_path: Path, command
     assert str(tmp_path / "nowhere") in said.err
     assert "data=phantom" in said.err
     assert not list(tmp_path.glob("runs/*/*")), "nothing was started"
+
+
+@pytest.mark.parametrize(("word", "named"), [("depth=shallow,deeep", "deeep"), ("hydrax=1,2", "hydrax")])
+def test_a_sweep_with_a_mistyped_job_begins_none(word: str, named: str, command: Command, tmp_path: Path) -> None:
+    said = command("train", "-m", "training=smoke", "tracking=disabled", word, home=tmp_path)
+    assert said.status == 2, said.err
+    assert named in said.err
+    assert "Traceback" not in said.err
+    assert not runs_of(tmp_path)

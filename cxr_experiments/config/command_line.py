@@ -240,13 +240,12 @@ def check_sweep(config_name: str, schema: type[Any]) -> Sweep | None:
         composed = [compose(args.config_name or config_name, [*job, *typed], return_hydra_config=True) for job in jobs]
         configs = [read_config(one, schema) for one in composed]
         folder = Path(composed[0].hydra.sweep.dir).absolute()
-    adds_jobs = any("hydra.sweeper" in word or "hydra/sweeper" in word for word in args.overrides)
     GlobalHydra.instance().clear()
     if not typed:
         folder = new_folder(folder)
         place = sys.argv.index(args.overrides[0]) if args.overrides else len(sys.argv)
         sys.argv.insert(place, f"hydra.sweep.dir={escaped(str(folder))}")
-    is_checked = not (adds_jobs or composed[0].hydra.sweeper.params or args.config_path or args.config_dir)
+    is_checked = not (composed[0].hydra.sweeper.params or args.config_path or args.config_dir)
     return Sweep(folder, configs[0], is_checked)
 
 

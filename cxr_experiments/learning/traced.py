@@ -55,7 +55,14 @@ def slope_of(model: keras.Model, config: ExperimentConfig | None = None) -> Answ
         model: As `build_model` or `load_model` gives it.
         config: As in `logit_of`; without, later changes of the model's weights are seen.
     """
-    return _answers(_slope, lambda: model if _graph_of(config) is None else twin_of(model, _copy), model, config)
+    return _answers(_slope, lambda: model if graph_of(config) is None else twin_of(model, _copy), model, config)
+
+
+def graph_of(config: ExperimentConfig | None) -> tuple[Any, ...] | None:
+    """What decides the graph of a network; None where only the network itself knows."""
+    if config is None or config.model.builder is not None:
+        return None
+    return config.data.image_size_px, config.depth, config.pooling, config.training.precision
 
 
 def forget_answers() -> None:
@@ -88,20 +95,13 @@ def _answers(
     model: keras.Model,
     config: ExperimentConfig | None,
 ) -> Answers:
-    graph = _graph_of(config)
+    graph = graph_of(config)
     if graph is None:
         return _Traced(network(), make).holder
     if make in _kept and _kept[make][0] == graph:
         return Answers(_kept[make][1], model.get_weights())
     _kept[make] = graph, _Traced(network(), make)
     return _kept[make][1].holder
-
-
-def _graph_of(config: ExperimentConfig | None) -> tuple[Any, ...] | None:
-    """What decides the graph; None where only the network itself knows."""
-    if config is None or config.model.builder is not None:
-        return None
-    return config.data.image_size_px, config.depth, config.pooling, config.training.precision
 
 
 def _logit(network: keras.Model) -> Any:

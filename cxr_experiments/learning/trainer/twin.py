@@ -14,7 +14,7 @@ from cxr_experiments.config.seeds import resolve_seeds
 from cxr_experiments.errors import ConfigError
 from cxr_experiments.learning.devices import MeanOverImages, device_scope, mirrored_twin, num_replicas
 from cxr_experiments.learning.fused_normalization import fused_twin
-from cxr_experiments.learning.traced import forget_answers
+from cxr_experiments.learning.traced import forget_answers, graph_of
 from cxr_experiments.learning.trainer.optimizer import make_optimizer
 
 
@@ -91,9 +91,7 @@ def forget_twin() -> None:
 
 def _graph_of(config: ExperimentConfig) -> tuple[Any, ...]:
     """All that the traced steps depend on but the length of an epoch."""
-    architecture = (config.data.image_size_px, config.depth, config.pooling, config.model)
-    learning = (config.optimizer, config.schedule, config.averaging, config.resolution, config.training)
-    return (*architecture, *learning)
+    return graph_of(config), config.optimizer, config.schedule, config.averaging, config.resolution, config.training
 
 
 def _steps_of_schedule(config: ExperimentConfig, steps_per_epoch: int) -> int:
