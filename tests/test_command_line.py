@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from conftest import Command
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
 from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from cxr_experiments.config.command_line import as_text, words_as_images
 from cxr_experiments.config.flags import flags_last
+from cxr_experiments.config.hydra_repeats import jobs_checked_once
 from cxr_experiments.errors import ConfigError
 
 
@@ -118,6 +121,16 @@ def test_sweep_over_text_keeps_its_commas() -> None:
     assert as_text(["-m", "data.root=a b,c"]) == ["-m", "data.root='a b','c'"]
     assert as_text(["data.root=a b,c"]) == ["data.root='a b,c'"]
     assert as_text(["-m", "data.patient_regex=(a{1,2})"]) == ["-m", "data.patient_regex='(a{1,2})'"]
+
+
+def test_hydras_own_sweeper_leaves_its_check_out_of_checked_sweeps_alone() -> None:
+    # asked from Hydra: it loads the module of its sweeper anew, and that class is another one than an import gives
+    (own,) = [kind for kind in Plugins.instance().discover(Sweeper) if kind.__name__ == "BasicSweeper"]
+    sweeper = own(max_batch_size=None)  # type: ignore[call-arg]
+    with jobs_checked_once():
+        sweeper.validate_batch_is_legal([["seed=1"]])
+    with pytest.raises(AttributeError):  # it would compose, and has nothing to compose with
+        sweeper.validate_batch_is_legal([["seed=1"]])
 
 
 def test_run_ids_that_look_like_numbers_stay_text() -> None:

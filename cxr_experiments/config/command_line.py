@@ -245,7 +245,9 @@ def check_sweep(config_name: str, schema: type[Any]) -> Sweep | None:
         folder = new_folder(folder)
         place = sys.argv.index(args.overrides[0]) if args.overrides else len(sys.argv)
         sys.argv.insert(place, f"hydra.sweep.dir={escaped(str(folder))}")
-    is_checked = not (composed[0].hydra.sweeper.params or args.config_path or args.config_dir)
+    sweeper = composed[0].hydra.sweeper
+    own = sweeper._target_.endswith(".BasicSweeper")  # another one makes jobs of its own
+    is_checked = own and not (sweeper.params or args.config_path or args.config_dir)
     return Sweep(folder, configs[0], is_checked)
 
 
