@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_commit_versions_and_hardware_are_named() -> None:
-    told = collect_provenance()
+    told = collect_provenance(uncommitted="")
     head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     assert told.commit == head.stdout.strip()
     assert told.packages["tensorflow"].startswith("2.")
@@ -23,12 +23,18 @@ def test_commit_versions_and_hardware_are_named() -> None:
     assert told.num_cores >= 1
     assert told.memory_gib > 0.5
     assert told.processor
-    assert told.dirty == bool(uncommitted_change())
+    assert not told.dirty
+    assert collect_provenance(uncommitted="diff --git a/x.py b/x.py").dirty
+
+
+def test_change_of_a_tracked_file_is_told_as_a_diff() -> None:
+    changed = subprocess.run(["git", "-C", str(ROOT), "diff", "HEAD", "--quiet"], capture_output=True, check=False)
+    assert uncommitted_change().startswith("diff --git") == (changed.returncode == 1)
 
 
 def test_credentials_in_the_command_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["x/train.py", "tracking=server", "tracking.uri=https://me:secret@host:5000"])
-    told = asdict(collect_provenance())
+    told = asdict(collect_provenance(uncommitted=""))
     assert told["command"] == ["train", "tracking=server", "tracking.uri=https://host:5000"]
     assert "secret" not in str(told)
 

@@ -83,13 +83,14 @@ def begin_folder(folder: RunFolder, plan: RunPlan, home: Path) -> RunCard:
     Config (images where they really lie, no credentials), split, provenance, what was skipped, the file of a network
     of one's own.  `card.json` is there for `runs sync`, should MLflow be lost.
     """
-    provenance = collect_provenance()
+    uncommitted = uncommitted_change()
+    provenance = collect_provenance(uncommitted)
     tags = data_tags(home, plan.manifest.digest)
     _write_config(folder, plan)
     write_json(folder.file("data_report.json"), {"dataset_digest": plan.manifest.digest, "told": tags[STATE_TAG]})
     write_split(folder.file("split.csv"), plan.manifest, plan.split)
     write_json(folder.file("provenance.json"), asdict(provenance))
-    folder.file("uncommitted.diff").write_text(uncommitted_change(), encoding="utf-8")
+    folder.file("uncommitted.diff").write_text(uncommitted, encoding="utf-8")
     folder.file("metrics.jsonl").unlink(missing_ok=True)  # a training that goes on tells its earlier epochs again
     card = _card(plan, provenance.commit, {**tags, "cxr.begun": begun(folder)})
     write_json(folder.file("card.json"), asdict(card))
