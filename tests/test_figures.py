@@ -163,6 +163,15 @@ def test_curve_of_one_class_says_that_it_is_not_defined(tmp_path: Path, drawn: l
         assert "these images hold one class only" in texts_of(figure)
 
 
+def test_numbers_of_five_digits_have_room_at_the_left(tmp_path: Path, drawn: list[Figure]) -> None:
+    history = [{"loss": 88_000.0, "val_loss": 20_000.0, "accuracy": 0.5, "val_accuracy": 0.55}] * 3
+    draw_curves(tmp_path / "curves.png", history, 1, num_train=4434, num_val=782, synthetic=True)
+    draw_calibration(tmp_path / "calibration.png", simulated(90_000), synthetic=True)
+    for figure, number in zip(drawn, ("80000", "20000"), strict=True):
+        assert number in texts_of(figure).split("\n")
+        assert_no_text_on_text(figure)
+
+
 @pytest.mark.parametrize("num_epochs", [1, 2, 40, 300])
 def test_curves_mark_the_epoch_whose_weights_were_kept(tmp_path: Path, drawn: list[Figure], num_epochs: int) -> None:
     history = [

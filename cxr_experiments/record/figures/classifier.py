@@ -33,7 +33,7 @@ def draw_roc(path: Path, predictions: Predictions, threshold: Threshold | None =
         threshold: frozen on validation; None marks no operating point.
         synthetic: the images are phantoms.
     """
-    with page(path, *_heading("ROC curve", predictions), height_in=5.9, synthetic=synthetic) as figure:
+    with page(path, *_heading("ROC curve", predictions), height_in=5.9, synthetic=synthetic, is_chart=True) as figure:
         axes = figure.subplots()
         axes.set(xlabel="1 - specificity", ylabel="Sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         if _says_one_class(axes, predictions):
@@ -54,7 +54,7 @@ def draw_roc(path: Path, predictions: Predictions, threshold: Threshold | None =
             if threshold is not None:
                 alarm_rate = 1 - metrics.specificity(*rows, threshold=threshold.value)
                 _mark(place, alarm_rate, metrics.sensitivity(*rows, threshold=threshold.value), threshold)
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center")
+        figure.legend(*axes.get_legend_handles_labels(), loc="lower center")
 
 
 def draw_precision_recall(
@@ -64,7 +64,9 @@ def draw_precision_recall(
 
     Arguments as in `draw_roc`.  The axis of the precision begins below the prevalence, not at 0.
     """
-    with page(path, *_heading("Precision-recall curve", predictions), height_in=4.6, synthetic=synthetic) as figure:
+    with page(
+        path, *_heading("Precision-recall curve", predictions), height_in=4.6, synthetic=synthetic, is_chart=True
+    ) as figure:
         axes = figure.subplots()
         axes.set(xlabel="Sensitivity (recall)", ylabel="Precision", xlim=(-0.02, 1.02))
         if _says_one_class(axes, predictions):
@@ -86,7 +88,7 @@ def draw_precision_recall(
                 _mark(axes, metrics.sensitivity(*rows, threshold=threshold.value), height, threshold)
         lowest = min(prevalence, float(precision.min()))
         axes.set_ylim(max(0.0, np.floor(lowest * 10 - 0.5) / 10) - 0.005, 1.02)
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center")
+        figure.legend(*axes.get_legend_handles_labels(), loc="lower center")
 
 
 def draw_confusion(
@@ -147,7 +149,7 @@ def draw_calibration(path: Path, predictions: Predictions, *, synthetic: bool) -
     means = np.array([one.mean_probability for one in filled])
     observed = np.array([one.observed for one in filled])
     reach = [observed - [one.observed_low for one in filled], [one.observed_high for one in filled] - observed]
-    with page(path, *_heading("Calibration", predictions), height_in=6.2, synthetic=synthetic) as figure:
+    with page(path, *_heading("Calibration", predictions), height_in=6.2, synthetic=synthetic, is_chart=True) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.1))
         upper.plot([0, 1], [0, 1], color=GRAY, linestyle=":", linewidth=1.4, label="perfect calibration")
         label = f"observed, with 95 % Wilson interval\nBrier score {_with_interval('brier', predictions)}"
@@ -160,7 +162,7 @@ def draw_calibration(path: Path, predictions: Predictions, *, synthetic: bool) -
         lower.bar_label(bars, labels=[f"{count:,}" for count in counts], fontsize=8.5, padding=1.5)
         lower.set(xlabel="Predicted probability", ylabel="Images", ylim=(0, 1.28 * counts.max()))
         lower.grid(visible=False)
-        figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center")
+        figure.legend(*upper.get_legend_handles_labels(), loc="lower center")
 
 
 def _rows(predictions: Predictions) -> tuple[Any, Any]:

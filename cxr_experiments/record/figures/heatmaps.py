@@ -59,7 +59,10 @@ def draw_heatmaps(path: Path, groups: Mapping[str, Sequence[ExplainedFilm]], cap
     """One row of film and overlay pairs for each group, kind of film -> films; a group without films says so."""
     num_pairs = max(2, *(len(films) for films in groups.values()))  # a narrower page would cut its title
     pair_in, row_in = 2 * TILE_IN + GAP_IN + BETWEEN_IN, TITLE_IN + TILE_IN
-    size = {"height_in": HEADING_IN + len(groups) * row_in + BELOW_IN, "width_in": LEFT_IN + num_pairs * pair_in}
+    size: dict[str, Any] = {
+        "height_in": HEADING_IN + len(groups) * row_in + BELOW_IN,
+        "width_in": LEFT_IN + num_pairs * pair_in,
+    }
     title = f"Where the network finds {caption.positive}, validation"
     with page(path, title, caption.worth, synthetic=caption.synthetic, **size) as figure:
         _mark_worth(figure, caption)
@@ -83,7 +86,7 @@ def draw_explained(path: Path, one: ExplainedFilm, caption: Caption) -> None:
     tile_width = LARGEST_IN * min(1.0, width / height)
     width_in = max(6.4, 2 * tile_width + 0.3)
     title = f"P({caption.positive}) {one.probability:.4f}, called {one.called}"
-    size = {"height_in": HEADING_IN + tile_height + 1.25, "width_in": width_in}
+    size: dict[str, Any] = {"height_in": HEADING_IN + tile_height + 1.25, "width_in": width_in}
     with page(path, title, caption.worth, synthetic=caption.synthetic, **size) as figure:
         _mark_worth(figure, caption)
         left, right = figure.subplots(1, 2)

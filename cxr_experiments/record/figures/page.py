@@ -16,6 +16,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 DOTS_PER_INCH = 150
 WIDTH_IN = 5.0  # set in a column of 3.4 inches, the 10.5 point text below is still 7 points high
 HEADING_IN = 0.62
+# Of a chart: room for the numbers and the name of the upright axis, behind its end, and below it; from panel to panel.
+LEFT_IN, RIGHT_IN, BELOW_IN, PAD_IN, BETWEEN = 0.78, 0.14, 0.52, 0.06, 0.09
 # Okabe and Ito's palette, told apart with every common colour vision (Wong 2011, Nature Methods 8, 441)
 BLUE, VERMILLION, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#5F5F5F"
 STYLE = {
@@ -38,7 +40,14 @@ STYLE = {
 
 @contextmanager
 def page(
-    path: Path, title: str, subtitle: str, *, height_in: float, width_in: float = WIDTH_IN, synthetic: bool
+    path: Path,
+    title: str,
+    subtitle: str,
+    *,
+    height_in: float,
+    width_in: float = WIDTH_IN,
+    synthetic: bool,
+    is_chart: bool = False,
 ) -> Iterator[Any]:
     """A figure to draw on, saved at `path` as a PNG of 150 dpi when the block ends without an error.
 
@@ -49,13 +58,16 @@ def page(
         height_in: height of the whole page in inches.
         width_in: its width.
         synthetic: puts the word SYNTHETIC into the heading.
+        is_chart: panels over one another with numbers at their left and `figure.legend(loc="lower center")` below.
+            They are placed by rule, which spares a third of the time: the layout that fits all else measures every text
+            twice.
     """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's own matplotlibrc must not change the page
         matplotlib.rcParams.update(STYLE)
         body = (0.0, 0.0, 1.0, 1 - HEADING_IN / height_in)
         layout = ConstrainedLayoutEngine(rect=body, w_pad=0.06, h_pad=0.06)
-        figure = Figure(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, layout=layout)
+        figure = Figure(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, layout=None if is_chart else layout)
         FigureCanvasAgg(figure)
         left = 0.12 / width_in
         figure.text(left, 1 - 0.09 / height_in, title, ha="left", va="top", fontsize=12.5, fontweight="bold")
@@ -72,7 +84,9 @@ def page(
             }
             figure.text(1 - left, 1 - 0.1 / height_in, "SYNTHETIC", **place)
         yield figure
-        if any(axes.get_subplotspec() for axes in figure.axes):
+        if is_chart:
+            _place_chart(figure)
+        elif any(axes.get_subplotspec() for axes in figure.axes):
             layout.execute(figure)
         figure.set_layout_engine(None)  # or `savefig` would draw twice
         partial_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -82,3 +96,12 @@ def page(
             partial_path.replace(path)
         finally:
             partial_path.unlink(missing_ok=True)
+
+
+def _place_chart(figure: Any) -> None:
+    """The panels between heading and legend."""
+    width, height = figure.get_size_inches()
+    legends = [legend.get_window_extent(figure.canvas.get_renderer()).height for legend in figure.legends]
+    below = BELOW_IN + sum(legends) / DOTS_PER_INCH + (PAD_IN if legends else 0)
+    above = HEADING_IN + PAD_IN
+    figure.subplots_adjust(LEFT_IN / width, below / height, 1 - RIGHT_IN / width, 1 - above / height, hspace=BETWEEN)

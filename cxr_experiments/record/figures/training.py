@@ -35,7 +35,7 @@ def draw_curves(
     """
     epochs = np.arange(1, len(history) + 1)
     subtitle = f"n = {num_train:,} training, {num_val:,} validation images"
-    with page(path, "Training curves", subtitle, height_in=5.2, synthetic=synthetic) as figure:
+    with page(path, "Training curves", subtitle, height_in=5.2, synthetic=synthetic, is_chart=True) as figure:
         panels = figure.subplots(2, 1, sharex=True)
         for axes, key, label in zip(
             panels, ("loss", "accuracy"), ("Cross-entropy loss", "Accuracy at 0.5"), strict=True
@@ -51,7 +51,7 @@ def draw_curves(
         panels[1].set_xlabel("Epoch")
         panels[1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         panels[1].set_xlim(0.5, len(history) + 0.5)
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, handlelength=1.6)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", ncols=3, handlelength=1.6)
 
 
 def draw_contact_sheet(
