@@ -160,6 +160,25 @@ def test_store_that_cannot_be_reached_is_one_of_our_errors(tmp_path: Path) -> No
     assert "secret" not in str(caught.value)
 
 
+def test_broken_database_is_one_error_without_a_traceback_of_mlflows(tmp_path: Path) -> None:
+    program = (
+        "import sqlite3, sys\nfrom pathlib import Path\n"
+        "from cxr_experiments.config.schema import TrackingConfig\nfrom cxr_experiments.errors import TrackingError\n"
+        "from cxr_experiments.record import tracking as t\n"
+        "place = t.open_place(TrackingConfig(), Path(sys.argv[1]), 'broken')\n"
+        "with sqlite3.connect(Path(sys.argv[1]) / 'mlruns' / 'mlflow.db') as database:\n"
+        "    database.execute('drop table runs')\n"
+        "try:\n    t.start_run(place, t.RunCard('r', {}))\n"
+        "except TrackingError as error:\n    print('TOLD', error)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "TOLD MLflow at sqlite:" in said.stdout
+    assert "no such table: runs" in said.stdout
+    assert said.stderr == ""
+
+
 def test_disabled_tracking_writes_nothing(tmp_path: Path) -> None:
     place = tracking.open_place(TrackingConfig(kind="disabled"), tmp_path, "x")
     assert tracking.start_run(place, RunCard("r", {})) == ""
