@@ -30,6 +30,7 @@ def test_commit_versions_and_hardware_are_named() -> None:
 def test_change_of_a_tracked_file_is_told_as_a_diff() -> None:
     changed = subprocess.run(["git", "-C", str(ROOT), "diff", "HEAD", "--quiet"], capture_output=True, check=False)
     assert uncommitted_change().startswith("diff --git") == (changed.returncode == 1)
+    assert collect_provenance().dirty == bool(uncommitted_change())
 
 
 def test_credentials_in_the_command_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,16 +42,16 @@ class Provenance:
     platform: str
 
 
-def collect_provenance(uncommitted: str) -> Provenance:
+def collect_provenance(uncommitted: str | None = None) -> Provenance:
     """Look around once; a missing git is an empty commit, never an error.
 
     Args:
-        uncommitted: what `uncommitted_change` told.
+        uncommitted: what `uncommitted_change` told; asked for without.
     """
     return Provenance(
         command=[Path(sys.argv[0]).stem, *map(without_credentials, sys.argv[1:])],
         commit=_git("rev-parse", "HEAD"),
-        dirty=bool(uncommitted),
+        dirty=bool(uncommitted_change() if uncommitted is None else uncommitted),
         python=platform.python_version(),
         packages={name: _version(name) for name in PACKAGES},
         processor=_processor(),
