@@ -17,7 +17,7 @@ from benchmarks import __main__ as suite
 from benchmarks import memory
 from benchmarks.export_latency import require_tensorflow_is_absent
 from benchmarks.films import phantom_films, write_folder
-from benchmarks.interleaved import ROOT, Missing, Row, Series, child, interleave, row, table
+from benchmarks.interleaved import ROOT, Missing, Row, Series, child, interleave, row, surroundings, table
 from benchmarks.training_step import (
     BATCH_SIZE,
     GRAY,
@@ -36,6 +36,14 @@ from benchmarks.training_step import (
 
 FOLDER = Path(suite.__file__).parent
 PLAIN_FILE = FOLDER / "plain_keras.py"
+
+
+def test_surroundings_name_command_commit_and_processor() -> None:
+    head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    command, machine, packages = surroundings("python -m benchmarks memory").split("  \n")
+    assert command.startswith(f"`python -m benchmarks memory`, commit {head.stdout[:12].strip() or 'no checkout'}")
+    assert " cores, " in machine
+    assert "keras 3." in packages
 
 
 def test_every_other_repetition_runs_in_reverse() -> None:
