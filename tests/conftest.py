@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -102,13 +103,14 @@ def evaluated(sweep: Sweep, command: Command) -> Said:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Every figure that is saved, kept for a look at its texts; saving itself goes on."""
+    """Every figure that is painted, kept for a look at its texts; painting itself goes on."""
     kept: list[Figure] = []
-    save = Figure.savefig
+    paint = FigureCanvasAgg.draw
 
-    def keep_and_save(self: Figure, *args: object, **options: object) -> None:
-        kept.append(self)
-        save(self, *args, **options)
+    def keep_and_paint(self: FigureCanvasAgg) -> None:
+        if self.figure not in kept:  # a test may paint it once more
+            kept.append(self.figure)
+        paint(self)
 
-    monkeypatch.setattr(Figure, "savefig", keep_and_save)
+    monkeypatch.setattr(FigureCanvasAgg, "draw", keep_and_paint)
     return kept

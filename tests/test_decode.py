@@ -261,6 +261,21 @@ def test_encoded_png_reads_back_and_leaves_nothing_beside_it(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["film.png"]
 
 
+def test_encoded_colours_read_back_with_the_size_in_print(tmp_path: Path) -> None:
+    page = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    encode_png(tmp_path / "page.png", page, compress_level=2, dots_per_inch=150)
+    with Image.open(tmp_path / "page.png") as found:
+        assert np.array_equal(np.asarray(found), page)
+        assert [round(dots) for dots in found.info["dpi"]] == [150, 150]
+
+
+def test_png_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "film.png").mkdir()
+    with pytest.raises(OSError, match=r"film\.png"):
+        encode_png(tmp_path / "film.png", GRAY)
+    assert [path.name for path in tmp_path.iterdir()] == ["film.png"]
+
+
 def triangle_weights(num_out: int, num_in: int) -> NDArray[np.float64]:
     """(num_out, num_in) weights of a bilinear filter that is widened by the reduction factor."""
     scale = num_in / num_out

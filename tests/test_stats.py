@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import math
+import subprocess
+import sys
 import time
 import warnings
 
@@ -32,6 +34,12 @@ def test_examples_in_the_docstrings_hold() -> None:
     found = [doctest.testmod(module) for module in modules]
     assert sum(one.attempted for one in found) >= 9
     assert sum(one.failed for one in found) == 0
+
+
+def test_training_does_without_scipys_half_second_of_distributions() -> None:
+    program = "import sys, cxr_experiments.record.results; print('scipy.stats' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_duplicating_every_row_of_each_patient_does_not_shrink_the_interval() -> None:

@@ -13,6 +13,7 @@ import gc
 # New containers until the youngest are looked at, and how many such looks until older ones are: importing everything
 # makes three looks and not one through all; a step of training leaves some hundred.
 THRESHOLDS = (50_000, 20, 50)
+_left_out: list[bool] = []
 
 
 def begin() -> None:
@@ -26,5 +27,6 @@ def leave_out_imports() -> None:
 
     Only once, since a later call would keep what an earlier run of a sweep has left for the collector.
     """
-    if gc.get_freeze_count() == 0:
+    if not _left_out:  # `gc.get_freeze_count` counts one object after the other, for 40 ms
+        _left_out.append(True)
         gc.freeze()

@@ -11,6 +11,8 @@ from typing import Any
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.plugins.sweeper import Sweeper
 
+from cxr_experiments.config.replaced import replaced
+
 _PARSE, _VALIDATE = "_parse_overrides_and_create_caching_repo", "validate_batch_is_legal"
 
 
@@ -34,7 +36,7 @@ def configs_copied_once() -> Iterator[None]:
             kept[key] = parse(self, config_name, overrides)
         return kept[key]
 
-    with _replaced(ConfigLoaderImpl, _PARSE, once):
+    with replaced(ConfigLoaderImpl, _PARSE, once):
         yield
 
 
@@ -42,15 +44,5 @@ def configs_copied_once() -> Iterator[None]:
 def jobs_checked_once() -> Iterator[None]:
     """The sweeper composes no job that has been composed and checked before: a tenth of a second for each."""
     # of the base class, for Hydra loads the module of its own sweeper anew; it divides by the time that this takes
-    with _replaced(Sweeper, _VALIDATE, lambda self, batch: time.sleep(0.001)):
+    with replaced(Sweeper, _VALIDATE, lambda self, batch: time.sleep(0.001)):
         yield
-
-
-@contextmanager
-def _replaced(owner: type, name: str, function: Any) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, function)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats as distributions
+from scipy import special
 
 from cxr_experiments.evidence.comparison.arms import Arm
 from cxr_experiments.evidence.comparison.measures import MEASURES, Measured
@@ -60,7 +60,7 @@ class Pair:
         return self._half(1 - LEVEL)
 
     def _half(self, p_value: float) -> float:
-        quantile = float(distributions.t.ppf(1 - p_value / 2, self.contrast.degrees_of_freedom))
+        quantile = float(special.stdtrit(self.contrast.degrees_of_freedom, 1 - p_value / 2))
         return quantile * self.contrast.standard_error
 
 

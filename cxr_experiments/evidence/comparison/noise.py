@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats as distributions
+from scipy import special
 
 from cxr_experiments.evidence.comparison.arms import Arm
 from cxr_experiments.evidence.comparison.measures import MEASURES, measure_arm, patient_numbers
@@ -54,4 +54,4 @@ def _half_width(before: Floats, after: Floats) -> float:
         return 0.0
     weights = [part**2 / (len(values) - 1) for part, values in zip(parts, (before, after), strict=True)]
     degrees = sum(parts) ** 2 / sum(weights)
-    return float(distributions.t.ppf(0.975, degrees)) * math.sqrt(sum(parts))
+    return float(special.stdtrit(degrees, 0.975)) * math.sqrt(sum(parts))

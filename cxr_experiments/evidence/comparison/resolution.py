@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats as distributions
+from scipy import special
 
 from cxr_experiments.evidence.stats import simultaneous_p
 
@@ -94,8 +94,8 @@ def resolution(design: Design, noise: Noise) -> Resolution:
     degrees = (training + patients) ** 2 / (scatter**2 / (seeds - 1)) if scatter > 0 else math.inf
     count = design.num_comparisons
     family = np.full((count, count), 0.5) + 0.5 * np.eye(count)  # one baseline in every difference
-    critical = float(distributions.t.ppf(1 - simultaneous_p(family, np.full(count, degrees)) / 2, degrees))
-    return Resolution(critical * error, (critical + float(distributions.t.ppf(POWER, degrees))) * error, degrees)
+    critical = float(special.stdtrit(degrees, 1 - simultaneous_p(family, np.full(count, degrees)) / 2))
+    return Resolution(critical * error, (critical + float(special.stdtrit(degrees, POWER))) * error, degrees)
 
 
 def can_decide(found: Resolution, margin: float) -> bool:

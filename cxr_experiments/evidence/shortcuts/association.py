@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize
-from scipy import stats as distributions
+from scipy import optimize, special
 
 from cxr_experiments.evidence.stats import LEVEL, auroc_interval, patient_clusters
 
@@ -98,10 +97,10 @@ def measure(is_high: ArrayLike, score: ArrayLike, patients: ArrayLike, *, verifi
         return Measured(found.value, math.nan, math.nan, *told)
     low, high = newcombe_interval(found.value, *counts, family=family)
     if 0.0 < found.value < 1.0:
-        quantile = float(distributions.t.ppf(1 - (1 - LEVEL) / (2 * family), min(counts) - 1))
+        quantile = float(special.stdtrit(min(counts) - 1, 1 - (1 - LEVEL) / (2 * family)))
         half = quantile * found.standard_error / (found.value * (1 - found.value))
         logit = math.log(found.value / (1 - found.value))
-        ends = [float(distributions.logistic.cdf(logit + sign * half)) for sign in (-1, 1)]
+        ends = [float(special.expit(logit + sign * half)) for sign in (-1, 1)]
         low, high = min(low, ends[0]), max(high, ends[1])
     return Measured(found.value, low, high, *told)
 
@@ -118,7 +117,7 @@ def newcombe_interval(auroc: float, num_low: int, num_high: int, *, family: int 
         >>> [round(end, 3) for end in newcombe_interval(1.0, 20, 20)]
         [0.899, 1.0]
     """
-    z = float(distributions.norm.ppf(1 - (1 - LEVEL) / (2 * family)))
+    z = float(special.ndtri(1 - (1 - LEVEL) / (2 * family)))
     others = (num_low + num_high) / 2 - 1
 
     def excess(theta: float) -> float:

@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy import stats as distributions
+from scipy import sparse, special
 
 from cxr_experiments.errors import RunError
 from cxr_experiments.evidence.evaluation import Predictions
@@ -192,7 +191,7 @@ def _paired_interval(
         for label, side in ((1, "of_positive"), (0, "of_negative")):
             own = getattr(found[0], side) - getattr(found[1], side)
             moved[labels == label] = (own - own.mean()) / pairs * math.sqrt(counts[label] / (counts[label] - 1))
-        half = float(distributions.t.ppf(1 - (1 - LEVEL) / (2 * family), min(counts) - 1)) * _error(moved, roles)
+        half = float(special.stdtrit(min(counts) - 1, 1 - (1 - LEVEL) / (2 * family))) * _error(moved, roles)
         return same - other - half, same - other + half
     ends = [newcombe_interval(value, *counts, family=family) for value in (same, other)]
     (same_low, same_high), (other_low, other_high) = ends

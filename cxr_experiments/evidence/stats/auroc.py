@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats as distributions
+from scipy import special
 
 from cxr_experiments.evidence.metrics import Floats
 from cxr_experiments.evidence.stats.bootstrap import LEVEL, patient_clusters
@@ -100,8 +100,8 @@ def delong_test(y_true: ArrayLike, score_a: ArrayLike, score_b: ArrayLike) -> De
     variance += _sample_variance((a.of_negative - b.of_negative) / m) / n
     difference, error = a.auroc - b.auroc, math.sqrt(variance)
     z = difference / error if error > 0 else 0.0
-    half = float(distributions.norm.ppf((1 + LEVEL) / 2)) * error
-    p_value = float(2 * distributions.norm.sf(abs(z)))
+    half = float(special.ndtri((1 + LEVEL) / 2)) * error
+    p_value = float(2 * special.ndtr(-abs(z)))
     return DeLong(a.auroc, b.auroc, difference, z, p_value, difference - half, difference + half)
 
 
@@ -131,7 +131,7 @@ def auroc_interval(y_true: ArrayLike, y_score: ArrayLike, patients: ArrayLike) -
     value, error = found.auroc, math.sqrt(variance) if variance >= 0.0 else math.nan
     if not 0.0 < value < 1.0:
         return AurocInterval(value, error, math.nan, math.nan, method)
-    half = float(distributions.norm.ppf((1 + LEVEL) / 2)) * error / (value * (1 - value))
+    half = float(special.ndtri((1 + LEVEL) / 2)) * error / (value * (1 - value))
     logit = math.log(value / (1 - value))
     low, high = (1 / (1 + math.exp(-(logit + sign * half))) for sign in (-1, 1))
     return AurocInterval(value, error, low, high, method)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats as distributions
+from scipy import special
 
 from cxr_experiments.evidence.metrics import Floats
 from cxr_experiments.evidence.stats.bootstrap import LEVEL
@@ -149,5 +149,5 @@ def _geometric_mean(paired: Floats) -> tuple[float, float, float]:
     mean = float(logs.mean())
     if len(logs) == 1:
         return math.exp(mean), math.nan, math.nan
-    half = float(distributions.t.ppf((1 + LEVEL) / 2, len(logs) - 1)) * float(logs.std(ddof=1)) / math.sqrt(len(logs))
+    half = float(special.stdtrit(len(logs) - 1, (1 + LEVEL) / 2)) * float(logs.std(ddof=1)) / math.sqrt(len(logs))
     return math.exp(mean), math.exp(mean - half), math.exp(mean + half)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats as distributions
+from scipy import special
 
 from cxr_experiments.evidence.metrics import Floats
 from cxr_experiments.evidence.stats.bootstrap import LEVEL, Interval, patient_clusters, percentile_interval
@@ -49,7 +49,9 @@ def mcnemar_exact(b: int, c: int) -> float:
         >>> mcnemar_exact(10, 10)
         1.0
     """
-    return float(distributions.binomtest(min(b, c), b + c).pvalue) if b + c else 1.0
+    from scipy.stats import binomtest  # takes half a second to import, which a training can do without
+
+    return float(binomtest(min(b, c), b + c).pvalue) if b + c else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -96,8 +98,8 @@ def corrected_resampled_interval(differences: ArrayLike, num_train: int, num_tes
     error = math.sqrt((1 / count + num_test / num_train) * float(values.var(ddof=1)))
     mean = float(values.mean())
     t = mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
-    half = float(distributions.t.ppf((1 + LEVEL) / 2, count - 1)) * error
-    return CorrectedT(mean, t, float(2 * distributions.t.sf(abs(t), count - 1)), mean - half, mean + half)
+    half = float(special.stdtrit(count - 1, (1 + LEVEL) / 2)) * error
+    return CorrectedT(mean, t, float(2 * special.stdtr(count - 1, -abs(t))), mean - half, mean + half)
 
 
 def sign_flip(differences: ArrayLike) -> float:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats as distributions
+from scipy import special
 
 from cxr_experiments.evidence.stats.bootstrap import LEVEL, Interval, patient_clusters
 
@@ -37,7 +37,7 @@ def proportion_interval(hits: ArrayLike, patients: ArrayLike) -> Interval:
     share, count = float(values.mean()), len(sizes)
     variance = count / max(1, count - 1) * float(np.sum((sums - share * sizes) ** 2)) / len(values) ** 2
     effective = share * (1 - share) / variance if variance > 0 else float(count)
-    z = float(distributions.norm.ppf((1 + LEVEL) / 2))
+    z = float(special.ndtri((1 + LEVEL) / 2))
     centre = (share + z**2 / (2 * effective)) / (1 + z**2 / effective)
     half = z / (1 + z**2 / effective) * math.sqrt(share * (1 - share) / effective + z**2 / (4 * effective**2))
     return Interval(max(0.0, centre - half), min(1.0, centre + half), LEVEL, 0, 0)

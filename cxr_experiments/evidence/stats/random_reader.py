@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats as distributions
+from scipy import special
 
 from cxr_experiments.evidence.metrics import Floats, Values
 from cxr_experiments.evidence.stats.auroc import auroc_deviations, placements, scaled_deviations
@@ -122,7 +122,7 @@ def random_reader_mean(estimates: ArrayLike, deviations: ArrayLike, *, level: fl
     shared = _at_least_0(count * _mean_off_diagonal(deviation @ deviation.T))
     error = math.sqrt((spread + shared) / count)
     degrees = (spread + shared) ** 2 / (spread**2 / (count - 1)) if spread > 0 else math.inf
-    half = float(distributions.t.ppf((1 + level) / 2, degrees)) * error
+    half = float(special.stdtrit(degrees, (1 + level) / 2)) * error
     return ArmMean(float(values.mean()), error, degrees, float(values.mean()) - half, float(values.mean()) + half)
 
 
@@ -163,7 +163,7 @@ def _contrast(estimates: Floats, deviations: Floats, difference: float, level: f
     spread = mean_square_residual**2 / ((arms - 1) * (seeds - 1))
     degrees = denominator**2 / spread if spread > 0 else math.inf
     f = mean_square_arm / denominator if denominator > 0 else (math.inf if mean_square_arm > 0 else 0.0)
-    half = float(distributions.t.ppf((1 + level) / 2, degrees)) * error
+    half = float(special.stdtrit(degrees, (1 + level) / 2)) * error
     arm_seed = mean_square_residual - parts.error + parts.cov1 + parts.cov2 - parts.cov3
     return Contrast(
         difference=float(difference),
@@ -186,8 +186,8 @@ def _p_value(f: float, numerator: int, denominator: float) -> float:
     if f == 0:
         return 1.0
     if math.isinf(denominator):
-        return float(distributions.chi2.sf(f * numerator, numerator))
-    return float(distributions.f.sf(f, numerator, denominator))
+        return float(special.chdtrc(numerator, f * numerator))
+    return float(special.fdtrc(numerator, denominator, f))
 
 
 def _covariances(deviations: Floats) -> _Covariances:

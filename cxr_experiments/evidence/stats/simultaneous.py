@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats as distributions
+from scipy import special
 
 from cxr_experiments.evidence.metrics import Floats
 from cxr_experiments.evidence.stats.bootstrap import LEVEL
@@ -72,7 +72,7 @@ def _simulated(correlation: bytes, degrees_of_freedom: tuple[float, ...], seed: 
     normal = rng.standard_normal((NUM_SIMULATED, len(degrees))) @ _root(table).T
     finite = np.where(np.isfinite(degrees), degrees, 1e6)
     scale = np.sqrt(rng.chisquare(finite, size=normal.shape) / finite)
-    p_values: Floats = np.asarray(2 * distributions.t.sf(np.abs(normal / scale), finite), dtype=np.float64)
+    p_values: Floats = np.asarray(2 * special.stdtr(finite, -np.abs(normal / scale)), dtype=np.float64)
     return np.asarray(p_values.min(axis=1), dtype=np.float64)
 
 

@@ -116,11 +116,22 @@ def resize(image: Gray, height: int, width: int, *, box: tuple[float, float, flo
     return np.array(resized, dtype=np.uint8)
 
 
-def encode_png(path: Path, image: Gray) -> None:
-    """Write a (height, width) uint8 image as an 8-bit gray PNG, under a temporary name first."""
+def encode_png(path: Path, image: Gray, *, compress_level: int = 1, dots_per_inch: int | None = None) -> None:
+    """Write an 8-bit PNG, under a temporary name first.
+
+    Args:
+        path: where to.
+        image: (height, width) uint8 for a gray one, (height, width, 3) for one of red, green and blue.
+        compress_level: zlib's, from 0 to 9.
+        dots_per_inch: how large it is printed, told in the file; None tells nothing.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    Image.fromarray(image).save(partial, format="PNG", compress_level=1)
-    os.replace(partial, path)
+    try:
+        told = {"dpi": (dots_per_inch, dots_per_inch)} if dots_per_inch else {}
+        Image.fromarray(image).save(partial, format="PNG", compress_level=compress_level, **told)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

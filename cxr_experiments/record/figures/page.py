@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from cxr_experiments.images.decode import encode_png
 
 DOTS_PER_INCH = 150
 WIDTH_IN = 5.0  # set in a column of 3.4 inches, the 10.5 point text below is still 7 points high
@@ -32,6 +34,7 @@ STYLE = {
     "legend.framealpha": 0.9,
     "legend.edgecolor": "none",
     "lines.linewidth": 1.8,
+    "text.hinting": "none",  # a tenth of a chart's time, and at 150 dots per inch the eye does not miss it
     "text.parse_math": False,  # a class or row may be called anything, "$" included
     "xtick.labelsize": 9.5,
     "ytick.labelsize": 9.5,
@@ -68,7 +71,7 @@ def page(
         body = (0.0, 0.0, 1.0, 1 - HEADING_IN / height_in)
         layout = ConstrainedLayoutEngine(rect=body, w_pad=0.06, h_pad=0.06)
         figure = Figure(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, layout=None if is_chart else layout)
-        FigureCanvasAgg(figure)
+        canvas = FigureCanvasAgg(figure)
         left = 0.12 / width_in
         figure.text(left, 1 - 0.09 / height_in, title, ha="left", va="top", fontsize=12.5, fontweight="bold")
         figure.text(left, 1 - 0.36 / height_in, subtitle, ha="left", va="top", fontsize=9.5, color=GRAY)
@@ -88,14 +91,11 @@ def page(
             _place_chart(figure)
         elif any(axes.get_subplotspec() for axes in figure.axes):
             layout.execute(figure)
-        figure.set_layout_engine(None)  # or `savefig` would draw twice
-        partial_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            # level 6, the usual one, takes twice as long for a tenth less
-            figure.savefig(partial_path, format="png", dpi=DOTS_PER_INCH, pil_kwargs={"compress_level": 3})
-            partial_path.replace(path)
-        finally:
-            partial_path.unlink(missing_ok=True)
+        figure.set_layout_engine(None)  # or `draw` would place everything anew
+        canvas.draw()
+        # nothing shines through: red, green and blue take two thirds of the time of matplotlib's own writer; level 6,
+        # the usual one, twice as long for a tenth less
+        encode_png(path, np.asarray(canvas.buffer_rgba())[..., :3], compress_level=2, dots_per_inch=DOTS_PER_INCH)
 
 
 def _place_chart(figure: Any) -> None:

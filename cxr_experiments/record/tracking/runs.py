@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cxr_experiments.config.replaced import replaced
 from cxr_experiments.record.tracking.place import TrackingPlace, client_of, door
 from cxr_experiments.record.tracking.told import Own, find_run
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput
 
+# What holds requirements against all packages that are installed, for 0.3 s: ours were read from these just now.
+_CHECK = "warn_dependency_requirement_mismatches"
 # MLflow's table stays readable with 15 final values, validation and test together; scores.csv has them all.
 HEADLINES = (
     *(f"val_{name}" for name in ("auroc", "auroc_lo", "auroc_hi", "log_loss")),
@@ -184,13 +187,14 @@ def log_model(place: TrackingPlace | None, run_id: str, model: Any, example: Any
         import mlflow
         from mlflow.entities import LoggedModelOutput, LoggedModelStatus
         from mlflow.models import Model
+        from mlflow.utils import environment
 
         client = client_of(place.uri)
         params = client.get_run(run_id).data.params
         kept = client.create_logged_model(place.experiment_id, "model", run_id, params=params)
         client.log_outputs(run_id, [LoggedModelOutput(kept.model_id, step=0)])
         told = Model(kept.artifact_location, run_id, model_uuid=kept.model_id, model_id=kept.model_id)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, replaced(environment, _CHECK, lambda requirements: None):
             # in these steps, since mlflow.tensorflow.log_model would load the model again and ask it: 0.4 s
             mlflow.tensorflow.save_model(
                 model,
