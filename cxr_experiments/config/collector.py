@@ -8,12 +8,12 @@ together.  Nothing here changes what is freed by reference count, nor that cycle
 from __future__ import annotations
 
 import atexit
+import functools
 import gc
 
 # New containers until the youngest are looked at, and how many such looks until older ones are: importing everything
 # makes three looks and not one through all; a step of training leaves some hundred.
 THRESHOLDS = (50_000, 20, 50)
-_left_out: list[bool] = []
 
 
 def begin() -> None:
@@ -22,11 +22,10 @@ def begin() -> None:
     atexit.register(gc.freeze)
 
 
+@functools.cache  # `gc.get_freeze_count` would tell too, but it counts one object after the other, for 40 ms
 def leave_out_imports() -> None:
     """Once a process, when the imports are done: what is there now is left out of all later looks.
 
     Only once, since a later call would keep what an earlier run of a sweep has left for the collector.
     """
-    if not _left_out:  # `gc.get_freeze_count` counts one object after the other, for 40 ms
-        _left_out.append(True)
-        gc.freeze()
+    gc.freeze()

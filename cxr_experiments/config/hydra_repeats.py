@@ -27,7 +27,7 @@ def configs_copied_once() -> Iterator[None]:
 
     While help is written nothing is composed that could change a copy, so that one does for all groups.
     """
-    parse = getattr(ConfigLoaderImpl, _PARSE)
+    parse: Any = getattr(ConfigLoaderImpl, _PARSE, None)
     kept: dict[tuple[Any, ...], Any] = {}
 
     def once(self: ConfigLoaderImpl, config_name: str | None, overrides: list[str]) -> Any:

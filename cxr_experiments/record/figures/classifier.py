@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from cxr_experiments.evidence import metrics, stats
 from cxr_experiments.evidence.calibration import Threshold, reliability
 from cxr_experiments.evidence.evaluation import Asked, Predictions, estimates
-from cxr_experiments.record.figures.page import BLUE, GRAY, GREEN, VERMILLION, page
+from cxr_experiments.record.figures.page import BLUE, GRAY, GREEN, VERMILLION, chart, page
 
 SEED = 0
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
@@ -33,7 +33,7 @@ def draw_roc(path: Path, predictions: Predictions, threshold: Threshold | None =
         threshold: frozen on validation; None marks no operating point.
         synthetic: the images are phantoms.
     """
-    with page(path, *_heading("ROC curve", predictions), height_in=5.9, synthetic=synthetic, is_chart=True) as figure:
+    with chart(path, *_heading("ROC curve", predictions), height_in=5.9, synthetic=synthetic) as figure:
         axes = figure.subplots()
         axes.set(xlabel="1 - specificity", ylabel="Sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         if _says_one_class(axes, predictions):
@@ -64,9 +64,7 @@ def draw_precision_recall(
 
     Arguments as in `draw_roc`.  The axis of the precision begins below the prevalence, not at 0.
     """
-    with page(
-        path, *_heading("Precision-recall curve", predictions), height_in=4.6, synthetic=synthetic, is_chart=True
-    ) as figure:
+    with chart(path, *_heading("Precision-recall curve", predictions), height_in=4.6, synthetic=synthetic) as figure:
         axes = figure.subplots()
         axes.set(xlabel="Sensitivity (recall)", ylabel="Precision", xlim=(-0.02, 1.02))
         if _says_one_class(axes, predictions):
@@ -149,7 +147,7 @@ def draw_calibration(path: Path, predictions: Predictions, *, synthetic: bool) -
     means = np.array([one.mean_probability for one in filled])
     observed = np.array([one.observed for one in filled])
     reach = [observed - [one.observed_low for one in filled], [one.observed_high for one in filled] - observed]
-    with page(path, *_heading("Calibration", predictions), height_in=6.2, synthetic=synthetic, is_chart=True) as figure:
+    with chart(path, *_heading("Calibration", predictions), height_in=6.2, synthetic=synthetic) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.1))
         upper.plot([0, 1], [0, 1], color=GRAY, linestyle=":", linewidth=1.4, label="perfect calibration")
         label = f"observed, with 95 % Wilson interval\nBrier score {_with_interval('brier', predictions)}"

@@ -43,14 +43,7 @@ STYLE = {
 
 @contextmanager
 def page(
-    path: Path,
-    title: str,
-    subtitle: str,
-    *,
-    height_in: float,
-    width_in: float = WIDTH_IN,
-    synthetic: bool,
-    is_chart: bool = False,
+    path: Path, title: str, subtitle: str, *, height_in: float, width_in: float = WIDTH_IN, synthetic: bool
 ) -> Iterator[Any]:
     """A figure to draw on, saved at `path` as a PNG of 150 dpi when the block ends without an error.
 
@@ -61,41 +54,53 @@ def page(
         height_in: height of the whole page in inches.
         width_in: its width.
         synthetic: puts the word SYNTHETIC into the heading.
-        is_chart: panels over one another with numbers at their left and `figure.legend(loc="lower center")` below.
-            They are placed by rule, which spares a third of the time: the layout that fits all else measures every text
-            twice.
     """
+    with _sheet(path, title, subtitle, (width_in, height_in), synthetic) as figure:
+        layout = ConstrainedLayoutEngine(rect=(0.0, 0.0, 1.0, 1 - HEADING_IN / height_in), w_pad=0.06, h_pad=0.06)
+        figure.set_layout_engine(layout)
+        yield figure
+        if any(axes.get_subplotspec() for axes in figure.axes):
+            layout.execute(figure)
+        figure.set_layout_engine(None)  # or to draw would place everything anew
+
+
+@contextmanager
+def chart(path: Path, title: str, subtitle: str, *, height_in: float, synthetic: bool) -> Iterator[Any]:
+    """A `page` of panels over one another with numbers at their left and `figure.legend(loc="lower center")` below.
+
+    They are placed by rule, which spares a third of the time: the layout that fits all else measures every text twice.
+    """
+    with _sheet(path, title, subtitle, (WIDTH_IN, height_in), synthetic) as figure:
+        yield figure
+        _place_chart(figure)
+
+
+@contextmanager
+def _sheet(path: Path, title: str, subtitle: str, size_in: tuple[float, float], synthetic: bool) -> Iterator[Any]:
+    """A figure of (width, height) inches with its heading, written when all stands on it."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's own matplotlibrc must not change the page
         matplotlib.rcParams.update(STYLE)
-        body = (0.0, 0.0, 1.0, 1 - HEADING_IN / height_in)
-        layout = ConstrainedLayoutEngine(rect=body, w_pad=0.06, h_pad=0.06)
-        figure = Figure(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, layout=None if is_chart else layout)
+        figure = Figure(figsize=size_in, dpi=DOTS_PER_INCH)
         canvas = FigureCanvasAgg(figure)
-        left = 0.12 / width_in
-        figure.text(left, 1 - 0.09 / height_in, title, ha="left", va="top", fontsize=12.5, fontweight="bold")
-        figure.text(left, 1 - 0.36 / height_in, subtitle, ha="left", va="top", fontsize=9.5, color=GRAY)
-        if synthetic:
-            box = {"boxstyle": "round,pad=0.25", "facecolor": VERMILLION, "edgecolor": "none"}
-            place: dict[str, Any] = {
-                "ha": "right",
-                "va": "top",
-                "fontsize": 10,
-                "fontweight": "bold",
-                "color": "white",
-                "bbox": box,
-            }
-            figure.text(1 - left, 1 - 0.1 / height_in, "SYNTHETIC", **place)
+        _head(figure, title, subtitle, synthetic=synthetic)
         yield figure
-        if is_chart:
-            _place_chart(figure)
-        elif any(axes.get_subplotspec() for axes in figure.axes):
-            layout.execute(figure)
-        figure.set_layout_engine(None)  # or `draw` would place everything anew
         canvas.draw()
         # nothing shines through: red, green and blue take two thirds of the time of matplotlib's own writer; level 6,
         # the usual one, twice as long for a tenth less
         encode_png(path, np.asarray(canvas.buffer_rgba())[..., :3], compress_level=2, dots_per_inch=DOTS_PER_INCH)
+
+
+def _head(figure: Any, title: str, subtitle: str, *, synthetic: bool) -> None:
+    """Title and subtitle in the upper left corner, SYNTHETIC in the right one."""
+    width, height = figure.get_size_inches()
+    left = 0.12 / width
+    figure.text(left, 1 - 0.09 / height, title, ha="left", va="top", fontsize=12.5, fontweight="bold")
+    figure.text(left, 1 - 0.36 / height, subtitle, ha="left", va="top", fontsize=9.5, color=GRAY)
+    if synthetic:
+        box = {"boxstyle": "round,pad=0.25", "facecolor": VERMILLION, "edgecolor": "none"}
+        letters: dict[str, Any] = {"fontsize": 10, "fontweight": "bold", "color": "white", "bbox": box}
+        figure.text(1 - left, 1 - 0.1 / height, "SYNTHETIC", ha="right", va="top", **letters)
 
 
 def _place_chart(figure: Any) -> None:

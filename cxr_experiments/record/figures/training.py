@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from cxr_experiments.record.figures.page import BLUE, GRAY, HEADING_IN, VERMILLION, WIDTH_IN, page
+from cxr_experiments.record.figures.page import BLUE, GRAY, HEADING_IN, VERMILLION, WIDTH_IN, chart, page
 
 TILE_IN = 1.0
 
@@ -35,7 +35,7 @@ def draw_curves(
     """
     epochs = np.arange(1, len(history) + 1)
     subtitle = f"n = {num_train:,} training, {num_val:,} validation images"
-    with page(path, "Training curves", subtitle, height_in=5.2, synthetic=synthetic, is_chart=True) as figure:
+    with chart(path, "Training curves", subtitle, height_in=5.2, synthetic=synthetic) as figure:
         panels = figure.subplots(2, 1, sharex=True)
         for axes, key, label in zip(
             panels, ("loss", "accuracy"), ("Cross-entropy loss", "Accuracy at 0.5"), strict=True
